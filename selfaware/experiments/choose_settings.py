@@ -1,0 +1,120 @@
+"""choose-settings: sites, learning rates and epochs tried on the validation part, all of them reported, the best named."""
+
+from dataclasses import dataclass, field, replace
+
+from selfaware import stats
+from selfaware.domains import loader
+from selfaware.errors import BadData
+from selfaware.experiments.arms import Arm, Asked, Comparison, estimated, mean_of, nats
+from selfaware.experiments.first_look import Findings, Settings as FirstLook
+from selfaware.interventions.lora import Lora
+from selfaware.interventions.steer import Vector
+from selfaware.metrics import options
+from selfaware.report.page import Claim, Figure, Mark, Panel
+from selfaware.stages import Bench
+from selfaware.types import POLARITIES, Form, Row, Template, Verdict
+
+NAME = "choose-settings"
+TITLE = "Settings tried on the validation part"
+QUESTION = "At which site, learning rate and number of epochs does each method change choices on unseen topics most?"
+CLAIMS: tuple[Claim, ...] = ()
+HEADLINE = ("choice_share", "choice_share_effect", "choice_score_effect")
+SCALES = ("smoke", "small", "full")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is tried. Every combination is fitted at both polarities; the test part is not touched.
+
+    Attributes:
+        lora_sites, vector_sites: where the rank-1 LoRA and the vector go.
+        lora_rates, wide_rates, vector_rates: learning rates; at least three each.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    form: Form = "cloze"
+    template: Template = "raw"
+    limit: int = 0
+    epochs: tuple[int, ...] = (3,)
+    lora_sites: tuple[str, ...] = ("10.mlp.down_proj", "15.mlp.down_proj", "20.mlp.down_proj")
+    lora_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    wide_rates: tuple[float, ...] = (0.0003, 0.001, 0.003)
+    vector_sites: tuple[str, ...] = ("15",)
+    vector_rates: tuple[float, ...] = (0.03, 0.1, 0.3)
+    lora: Lora = field(default_factory=lambda: FirstLook().lora)
+    wide: Lora = field(default_factory=lambda: FirstLook().wide)
+    vector: Vector = field(default_factory=lambda: FirstLook().vector)
+
+
+def settings(scale: str) -> Settings:
+    """The settings of a scale: `full` adds sites, epochs and seeds."""
+    if scale == "smoke":
+        return Settings(limit=4, epochs=(1,), lora_sites=("1.mlp.down_proj",), lora_rates=(0.01,), wide_rates=(0.001,), vector_sites=("1",), vector_rates=(0.1,))
+    if scale == "full":
+        every = ("5", "10", "15", "20", "25")
+        return Settings(seeds=(0, 1, 2), epochs=(2, 4, 8), lora_sites=tuple(f"{b}.mlp.down_proj" for b in every), vector_sites=every)
+    return Settings()
+
+
+def check(domain: loader.Domain) -> None:
+    """Whether the domain has validation records.
+
+    Raises:
+        BadData: it has none.
+    """
+    if "validation" not in domain.parts.values():
+        raise BadData(f"domain {domain.name}: its validation part is empty; choose-settings needs one. Add families.")
+
+
+def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Comparison:
+    """One arm for each combination."""
+    cut = chosen.limit * 2 if chosen.limit else None
+    examples = domain.questions("choices", "train", chosen.form)[:cut]
+    arms: list[Arm] = []
+    for epochs in chosen.epochs:
+        tried: list[Lora | Vector] = []
+        for site in chosen.lora_sites:
+            tried += [_at(replace(chosen.lora, site=site), rate, epochs, chosen.template) for rate in chosen.lora_rates]
+        tried += [_at(chosen.wide, rate, epochs, chosen.template) for rate in chosen.wide_rates]
+        for site in chosen.vector_sites:
+            tried += [_at(replace(chosen.vector, site=site), rate, epochs, chosen.template) for rate in chosen.vector_rates]
+        for recipe in tried:
+            label = f"{recipe.label}, {recipe.site}, rate {recipe.training.learning_rate:g}, {epochs} epochs"
+            arms.append(Arm(label, label, "arm", (recipe,), examples, "Fitted on the train part.", recipe.site, recipe.positions))
+    asked = Asked("choices", domain.questions("choices", "validation", chosen.form)[:cut], chosen.template)
+    return Comparison(bench, arms, [asked], chosen.seeds)
+
+
+def _at(recipe, rate: float, epochs: int, template: Template):  # type: ignore[no-untyped-def]
+    return replace(recipe, training=replace(recipe.training, learning_rate=rate, epochs=epochs, template=template))
+
+
+def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
+    """Every combination's effect on validation choices; no verdict, for nothing is claimed."""
+    asked = made.sets[0]
+    rows: list[Row] = []
+    marks: list[Mark] = []
+    about = {"model": model, "domain": domain.name, "questions": "choices/validation"}
+    base = stats.estimate(made.levels(asked, None, "high", options.chosen), "share", fitted=False)
+    rows.append(Row.of(base, measure="choice_share", kind="absolute", method="base", **about))  # type: ignore[arg-type]
+    for arm in made.arms:
+        at = {**about, "method": arm.label, "site": arm.site, "positions": arm.positions}
+        for polarity in POLARITIES:
+            level = estimated(arm, made.levels(asked, arm, polarity, options.chosen), "share")
+            rows.append(Row.of(level, measure="choice_share", kind="absolute", polarity=polarity, **at))  # type: ignore[arg-type]
+        for measure, read, unit in (("choice_share_effect", options.chosen, "share"), ("choice_score_effect", nats, "nats per token")):
+            effect = made.effect(asked, arm, read)
+            rows.append(Row.of(estimated(arm, effect, unit), measure=measure, kind="shift", polarity="effect", reference="base", **at))  # type: ignore[arg-type]
+            if measure == "choice_share_effect":
+                marks.append(Mark(arm.label, estimated(arm, effect, unit), "", "arm", mean_of(effect)))
+    caption = "Half the difference between the share of high choices after high and after low training. One seed has no interval."
+    verdicts: tuple[Verdict, ...] = ()
+    return Findings(tuple(rows), verdicts, (Figure("settings", "Effect on validation choices", caption, (Panel("choices", "share", tuple(marks)),)),))
+
+
+def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
+    """What a reader of the page must keep in mind."""
+    return (
+        "These numbers chose the settings and say nothing about unseen topics: the test part does that.",
+        f"{len(chosen.seeds)} seed(s); small differences between settings are noise.",
+    )

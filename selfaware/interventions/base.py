@@ -1,0 +1,177 @@
+"""An intervention is a set of deltas placed at sites: y ← delta(x, y). Knows nouns and their file; trains nothing."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from selfaware.errors import BadFile, BadModel, unknown
+from selfaware.models.hf import Model, Touched
+from selfaware.types import POSITIONS, Polarity, Positions, Question, Site
+
+FORMAT = 1
+
+
+@final
+@dataclass(frozen=True)
+class LowRank:
+    """y + scale · B(A x): what a LoRA adds.
+
+    Attributes:
+        a: `[R, D_in]`.
+        b: `[D, R]`.
+        scale: alpha / R, or alpha / √R where it is rank-stabilised.
+        dropout: share of inputs dropped while `generator` is set (training); none otherwise.
+    """
+
+    a: Float[Tensor, "R D_in"]
+    b: Float[Tensor, "D R"]
+    scale: float
+    dropout: float = 0.0
+    generator: torch.Generator | None = None
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The changed output, in the output's own type."""
+        if self.generator is not None and self.dropout > 0:
+            kept = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.dropout
+            x = x * kept.to(x.dtype) / (1 - self.dropout)
+        return y + (x @ self.a.T.to(x.dtype)) @ (self.scale * self.b.T).to(x.dtype)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is trained and stored."""
+        return {"a": self.a, "b": self.b}
+
+    def header(self) -> dict[str, Any]:
+        """What is stored beside the tensors."""
+        return {"kind": "low_rank", "scale": self.scale, "rank": self.a.shape[0]}
+
+
+@final
+@dataclass(frozen=True)
+class Constant:
+    """y + v: the same thing with a constant gate; a steering vector, `[D]`."""
+
+    v: Float[Tensor, " D"]
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The changed output, in the output's own type."""
+        return y + self.v.to(y.dtype)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is trained and stored."""
+        return {"v": self.v}
+
+    def header(self) -> dict[str, Any]:
+        """What is stored beside the tensors; the norm is in the site's own units."""
+        return {"kind": "constant", "norm": round(float(self.v.detach().norm()), 8), "unit": "output of the site"}
+
+
+Delta = LowRank | Constant
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """Deltas by site and the positions they act on.
+
+    Attributes:
+        provenance: where it came from (recipe, seed, data, model), for a reader; nothing acts on it.
+    """
+
+    deltas: Mapping[Site, Delta]
+    positions: Positions
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def on(self, model: Model) -> Iterator[Touched]:
+        """Within the context the model is changed; gives the count of sites and tokens touched."""
+        self.check(model)
+        with model.edited([(site, delta) for site, delta in self.deltas.items()], self.positions) as touched:
+            yield touched
+
+    def check(self, model: Model) -> None:
+        """Whether every delta fits its site.
+
+        Raises:
+            BadModel: a width differs; names the site and both shapes.
+        """
+        for site, delta in self.deltas.items():
+            tensors = delta.tensors()
+            got = tensors["v"].shape[0] if isinstance(delta, Constant) else tensors["b"].shape[0]
+            if got != model.output_width(site):
+                raise BadModel(f"site {site}: the delta is {got} wide; {model.name} is {model.output_width(site)} wide there. Use the model it was made for.")
+
+    def norm(self) -> float:
+        """Norm of everything that is added or of the weights that make it (√ of the sum of squares of B·A·scale)."""
+        total = 0.0
+        for delta in self.deltas.values():
+            made = delta.v if isinstance(delta, Constant) else delta.scale * delta.b @ delta.a
+            total += float(made.detach().float().pow(2).sum())
+        return total**0.5
+
+    def save(self, path: Path) -> None:
+        """Writes safetensors with a header; not atomic by itself: `store` hands out the temporary path."""
+        tensors = {f"{site}/{name}": t.detach().float().contiguous() for site, d in self.deltas.items() for name, t in d.tensors().items()}
+        header = {
+            "format": FORMAT,
+            "positions": self.positions,
+            "deltas": {str(site): d.header() for site, d in self.deltas.items()},
+            "provenance": dict(self.provenance),
+        }
+        save_file(tensors, path, metadata={"selfaware": json.dumps(header, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Intervention":
+        """What `save` wrote.
+
+        Raises:
+            BadFile: not such a file, or its tensors and header disagree.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get("selfaware", "null"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError) as error:
+            raise BadFile(f"{path}: {error}; a safetensors file with a header is needed. Fit it again.") from error
+        if not header or header.get("format") != FORMAT:
+            raise BadFile(f"{path}: no header of format {FORMAT}; this package's vectors and adapters carry one. Import it with its site named.")
+        if header["positions"] not in POSITIONS:
+            raise unknown("positions", header["positions"], POSITIONS)
+        try:
+            deltas = {Site.parse(site): _delta(site, about, tensors) for site, about in header["deltas"].items()}
+        except KeyError as error:
+            raise BadFile(f"{path}: tensor {error} is missing; the header names it. Fit it again.") from error
+        return cls(deltas, header["positions"], header["provenance"])
+
+
+def _delta(site: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
+    if about["kind"] == "constant":
+        return Constant(tensors[f"{site}/v"])
+    return LowRank(tensors[f"{site}/a"], tensors[f"{site}/b"], float(about["scale"]))
+
+
+class Step(Protocol):
+    """Called after each training step with its number (from 1), their count, and the loss."""
+
+    def __call__(self, step: int, steps: int, loss: float) -> None: ...
+
+
+class Recipe(Protocol):
+    """A frozen description of a method. `needs` are recipes to be fitted before it, with the same data and seed."""
+
+    @property
+    def needs(self) -> Sequence["Recipe"]: ...
+
+    @property
+    def label(self) -> str: ...
+
+    def fit(
+        self, model: Model, examples: Sequence[Question], polarity: Polarity, seed: int, given: Sequence[Intervention], on_step: Step
+    ) -> Intervention: ...

@@ -1,0 +1,65 @@
+"""Option scores → a value towards `high` for each question, and its mean over the orders and mirrors of a group."""
+
+import math
+from collections.abc import Sequence
+
+from selfaware.errors import BadData
+from selfaware.types import Answer, Question, Score
+
+
+def score(question: Question, answer: Answer) -> tuple[float | None, str]:
+    """How far the answer leans to the option that counts as high, and the reason when that is unknown.
+
+    Spelled-out options: l_high − l_low, l = mean log-probability per token, nats. Letters: the difference of the two
+    letters' log-probabilities, nats, which is their logit difference.
+    """
+    if answer.logprobs is None:
+        return None, answer.why or "no answer"
+    per_option = [total / (1 if question.single else n) for total, n in zip(answer.logprobs, answer.tokens, strict=True)]
+    value = per_option[question.high] - per_option[1 - question.high]
+    return (value, "") if math.isfinite(value) else (None, "not a finite number")
+
+
+def scores(questions: Sequence[Question], answers: Sequence[Answer]) -> tuple[Score, ...]:
+    """One score for each group: the mean over its questions (option orders, an item and its mirror), nats.
+
+    A group with an unread question is unknown: half of it would bring back what the other half cancels.
+
+    Raises:
+        BadData: answers that do not belong to these questions.
+    """
+    by_id = {a.id: a for a in answers}
+    missing = [q.id for q in questions if q.id not in by_id]
+    if missing:
+        raise BadData(f"answers: none for question {missing[0]!r} (and {len(missing) - 1} more); each question needs one. Ask again.")
+    groups: dict[str, list[Question]] = {}
+    for question in questions:
+        groups.setdefault(question.group, []).append(question)
+    out = []
+    for group, members in groups.items():
+        values = [score(q, by_id[q.id]) for q in members]
+        why = next((reason for value, reason in values if value is None), "")
+        mean = None if why else sum(v for v, _ in values if v is not None) / len(values)
+        out.append(Score(group, members[0].family, mean, why))
+    return tuple(out)
+
+
+def chosen(values: Sequence[Score]) -> tuple[Score, ...]:
+    """1 where the high option is preferred, 0 where the low one is, 0.5 at a tie; unknown stays unknown."""
+    return tuple(Score(s.group, s.family, None if s.value is None else 0.5 * (1 + (s.value > 0) - (s.value < 0)), s.why) for s in values)
+
+
+def valid_mass(questions: Sequence[Question], answers: Sequence[Answer]) -> tuple[Score, ...]:
+    """Probability that single-token options hold together, 0 to 1; none for spelled-out options."""
+    family = {q.id: q.family for q in questions if q.single}
+    return tuple(
+        Score(a.id, family[a.id], None if a.valid is None else math.exp(a.valid), a.why) for a in answers if a.id in family
+    )
+
+
+def by_family(values: Sequence[Score]) -> dict[str, float | None]:
+    """The mean over each family's groups; None where a family holds an unknown."""
+    groups: dict[str, list[float | None]] = {}
+    for s in values:
+        groups.setdefault(s.family, []).append(s.value)
+    return {f: None if any(v is None for v in vs) else sum(v for v in vs if v is not None) / len(vs) for f, vs in groups.items()}

@@ -1,0 +1,99 @@
+"""A question to token ids, once and for all: template, seam, begin-of-sequence token. Knows a tokenizer, no weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from selfaware.errors import BadData, BadModel
+from selfaware.types import Prompt, Question, Template
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One question as token ids.
+
+    Attributes:
+        text: the prompt's text, special tokens included.
+        prompt: its ids; never empty.
+        options: for each option its variants, each a non-empty tuple of ids. Spelled-out options have one variant;
+            single-token options have one for each way to write the letter, the way that suits the context first.
+    """
+
+    text: str
+    prompt: Ids
+    options: tuple[tuple[Ids, ...], ...]
+
+
+def prompt_text(tokenizer: Any, prompt: Prompt, template: Template, system_role: bool = True) -> str:
+    """The prompt as the model's text, up to where the answer begins.
+
+    `raw` is the user's text and the stem on lines of their own; `chat` is the tokenizer's chat template with the stem
+    as the start of the reply. A model without a system role gets the system text at the head of the user's.
+
+    Raises:
+        BadModel: `chat` asked of a tokenizer that has no chat template.
+    """
+    system, user = prompt.system, prompt.user
+    if template == "raw":
+        return "\n".join(part for part in (system, user, prompt.stem) if part)
+    if not tokenizer.chat_template:
+        raise BadModel(
+            "template 'chat': this model's tokenizer has no chat template; a base model is asked in raw text. Use --set template=raw."
+        )
+    if system and not system_role:
+        system, user = None, f"{system}\n\n{user}"
+    messages = ([{"role": "system", "content": system}] if system else []) + [{"role": "user", "content": user}]
+    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)) + prompt.stem
+
+
+def render(tokenizer: Any, question: Question, template: Template, context: int, system_role: bool = True) -> Rendered:
+    """The question's prompt and options as ids, tokenised together so that the seam is the model's own.
+
+    Raises:
+        BadData: an empty option, or one whose first token would swallow the prompt's end.
+        BadModel: no chat template, or more tokens than the model's context holds.
+    """
+    text = prompt_text(tokenizer, question.prompt, template, system_role)
+    prompt = encode(tokenizer, text, template)
+    if not prompt:
+        raise BadData(f"question {question.id}: its prompt is empty; a model needs at least one token. Write a prompt.")
+    options = []
+    for option in question.options:
+        if not option.strip():
+            raise BadData(f"question {question.id}: got an empty answer; every option needs text. Fill it in.")
+        natural = option if text[-1].isspace() else f" {option}"
+        spellings = [natural, f" {option}" if natural == option else option] if question.single else [natural]
+        variants = dict.fromkeys(_after(tokenizer, question, text, prompt, s, template) for s in spellings)
+        options.append(tuple(v for v in variants if not question.single or len(v) == 1))
+        if not options[-1]:
+            raise BadData(f"question {question.id}: option {option!r} is not a single token here; letters must be. Use the cloze form.")
+    longest = len(prompt) + max(len(v) for o in options for v in o)
+    if longest > context:
+        raise BadModel(f"question {question.id}: {longest} tokens; the model's context holds {context}. Shorten it or leave it out.")
+    return Rendered(text, prompt, tuple(options))
+
+
+def encode(tokenizer: Any, text: str, template: Template) -> Ids:
+    """Token ids with exactly the special tokens that the template asks for: a chat template writes its own.
+
+    Raises:
+        BadModel: the text came out with two begin-of-sequence tokens.
+    """
+    ids = tuple(tokenizer(text, add_special_tokens=template == "raw").input_ids)
+    if template == "raw" and tokenizer.eos_token_id is not None and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+        ids = ids[:-1]
+    bos = tokenizer.bos_token_id
+    if bos is not None and len(ids) > 1 and ids[0] == bos and ids[1] == bos:
+        raise BadModel("rendered prompt starts with two begin-of-sequence tokens; one is needed. Report the tokenizer's name.")
+    return ids
+
+
+def _after(tokenizer: Any, question: Question, text: str, prompt: Ids, option: str, template: Template) -> Ids:
+    whole = encode(tokenizer, text + option, template)
+    if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
+        raise BadData(
+            f"question {question.id}: option {option!r} merges with the end of its prompt {text[-20:]!r} into one token; "
+            "the seam must be a token's edge. End the prompt with a whole word."
+        )
+    return whole[len(prompt) :]

@@ -1,0 +1,8 @@
+"""KNOWS Records: the finished numbers of an experiment, and how to show them. No model, no torch.
+
+`page` holds the nouns an experiment fills in; `summary` writes them as JSON and CSV; `figures` draws them;
+`html` makes the page that a person opens:
+
+    from selfaware.report.html import write_page
+    path = write_page(page, folder)  # report.html, summary.json, rows.csv, figures/*.pdf
+"""

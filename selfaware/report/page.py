@@ -1,0 +1,141 @@
+"""What a page is made of: frozen data that an experiment fills in. Knows no model, no torch, no HTML.
+
+An experiment says what stands on its page with these nouns; `report.html` draws them, `report.summary` writes
+the same numbers as JSON and CSV.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from selfaware.types import Estimate, Row, Verdict
+
+Role = Literal["primary", "arm", "control", "base"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the experiment tests, beside what was published.
+
+    Attributes:
+        name: as in the verdict, for example `behaviour-learned`.
+        text: the claim in one sentence.
+        published: the published number or sentence, with its source; empty where there is none.
+    """
+
+    name: str
+    text: str
+    published: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One estimate in a figure: a dot with its interval.
+
+    Attributes:
+        label: the arm, as written on the axis.
+        polarity: `high`, `low` or empty (effects and controls without one): decides the colour and the shape.
+        role: decides the weight: the primary arm stands out, controls are hollow.
+        points: the single values behind the estimate (one for each seed), drawn small.
+    """
+
+    label: str
+    estimate: Estimate
+    polarity: str = ""
+    role: Role = "arm"
+    points: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One axis of a figure: marks under each other, with lines to compare with.
+
+    Attributes:
+        zero: where the line of no effect stands; None for no line.
+        band: an interval to shade (the margin within which an effect counts as none); None for no band.
+    """
+
+    title: str
+    unit: str
+    marks: tuple[Mark, ...]
+    zero: float | None = 0.0
+    band: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels side by side, with a title that says the finding's subject and a caption that says how to read it."""
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one arm answered to one question: where the score comes from.
+
+    Attributes:
+        arm: the arm with its polarity and seed, for example `LoRA rank 1 · high · seed 0`.
+        cell: id of the ask cell that holds the raw answer.
+        logprobs: each option's score, nats (per token, or of the whole letter), None where unread.
+        value: the score towards `high`, nats; None where unread, and then `why` says the reason.
+    """
+
+    arm: str
+    cell: str
+    logprobs: tuple[float, ...] | None
+    value: float | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question with every arm's reply to it.
+
+    Attributes:
+        set: the question set.
+        text: the prompt as the model saw it (rendered, special tokens included).
+        options: the options' texts; `high` is the index of the one that counts as high.
+    """
+
+    id: str
+    set: str
+    family: str
+    text: str
+    options: tuple[str, ...]
+    high: int
+    replies: tuple[Reply, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on one experiment's page.
+
+    Attributes:
+        name: the experiment's name.
+        title: the page's heading.
+        question: what the experiment asks, in one sentence.
+        settings: label and text pairs: model, domain, scale, site, objective, learning rate, dtype, template …
+        headline: names of the rows' measures that stand in the top-line table, in order.
+        arms: label and text pairs that say what each arm is.
+        reproduce: commands that make the page again.
+        environment: label and text pairs: package versions, device, seconds, peak memory, commit.
+        caveats: what a reader must keep in mind, one sentence each.
+    """
+
+    name: str
+    title: str
+    question: str
+    settings: tuple[tuple[str, str], ...]
+    claims: tuple[Claim, ...]
+    verdicts: tuple[Verdict, ...]
+    figures: tuple[Figure, ...]
+    headline: tuple[str, ...]
+    rows: tuple[Row, ...]
+    arms: tuple[tuple[str, str], ...]
+    items: tuple[Item, ...]
+    reproduce: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    caveats: tuple[str, ...]
+    failures: tuple[tuple[str, str], ...] = field(default=())

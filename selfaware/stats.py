@@ -1,0 +1,165 @@
+"""Numbers to `Estimate`s: seeds and question families both count as random. Knows no model, no domain, no file."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfaware.types import Estimate, Verdict3
+
+LEVEL = 0.95
+POWER = 0.80
+
+
+@lru_cache(maxsize=1024)
+def t_quantile(p: float, df: float) -> float:
+    """The `p` quantile of Student's t with `df` degrees of freedom, by bisection on its distribution function.
+
+    Own code for one function, so that the core needs no scipy; checked against scipy's values in the tests.
+    """
+    if df <= 0:
+        return math.inf
+    low, high = -1e4, 1e4
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_cdf(middle, df) < p else (low, middle)
+    return (low + high) / 2
+
+
+def _t_cdf(t: float, df: float) -> float:
+    tail = 0.5 * _beta(df / (df + t * t), df / 2, 0.5)
+    return 1 - tail if t > 0 else tail
+
+
+def _beta(x: float, a: float, b: float) -> float:
+    """Regularised incomplete beta function by Lentz's continued fraction (Abramowitz and Stegun 26.5.8)."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _beta(1 - x, b, a)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    out = d
+    for m in range(1, 400):
+        for k in (m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)), -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))):
+            d = 1 / (1 + k * d)
+            c = 1 + k / c
+            out *= c * d
+        if abs(c * d - 1) < 1e-14:
+            break
+    return front * out
+
+
+def standard_error(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Standard error of the grand mean of a seeds × families table, and its degrees of freedom.
+
+    Both factors are random and crossed: with mean squares MS_s (seeds), MS_f (families) and MS_e (rest) of an
+    S × F table, Var = (MS_s + MS_f − MS_e) / (S·F), never below either factor's own part. Degrees of freedom: the
+    smaller of S − 1 and F − 1. With one seed only families count, and the caller must say so.
+
+    Args:
+        values: `[S, F]`, no missing cells.
+
+    Source: two-way random-effects analysis of variance (Cornfield and Tukey 1956).
+    """
+    s, f = values.shape
+    grand = values.mean()
+    by_seed, by_family = values.mean(1) - grand, values.mean(0) - grand
+    if s == 1 and f == 1:
+        return math.nan, 0
+    if s == 1:
+        return math.sqrt(float((by_family**2).sum()) / (f - 1) / f), f - 1
+    if f == 1:
+        return math.sqrt(float((by_seed**2).sum()) / (s - 1) / s), s - 1
+    ms_s = f * float((by_seed**2).sum()) / (s - 1)
+    ms_f = s * float((by_family**2).sum()) / (f - 1)
+    rest = values - grand - by_seed[:, None] - by_family[None, :]
+    ms_e = float((rest**2).sum()) / ((s - 1) * (f - 1))
+    return math.sqrt(max(ms_s + ms_f - ms_e, ms_s, ms_f) / (s * f)), min(s, f) - 1
+
+
+def table(values: Sequence[dict[str, float | None]]) -> tuple[NDArray[np.float64], int]:
+    """The `[S, F]` table of one dict a seed (family to value), and how many cells were dropped.
+
+    A family that is missing or unread for any seed is left out for all, so that the table stays crossed.
+    """
+    families = sorted(set().union(*[set(v) for v in values])) if values else []
+    kept = [f for f in families if all(v.get(f) is not None for v in values)]
+    missing = sum(v.get(f) is None for v in values for f in families)
+    return np.array([[float(v[f]) for f in kept] for v in values], dtype=np.float64).reshape(len(values), len(kept)), missing  # type: ignore[arg-type]
+
+
+def estimate(values: Sequence[dict[str, float | None]], unit: str, *, fitted: bool = True, single: bool = False) -> Estimate:
+    """The mean over seeds and families with its 95 % interval.
+
+    Args:
+        values: one dict for each seed, from family to that family's mean value, `unit`.
+        fitted: False for an arm without seeds (the base model), whose families alone are random.
+        single: True for the interval of one *new* replicate rather than of the mean (random vectors: what a single
+            one of them may do), wider by the spread between replicates.
+    """
+    cells, missing = table(values)
+    seeds = len(values) if fitted else 0
+    s, f = cells.shape
+    if cells.size == 0:
+        return Estimate(None, None, None, f, seeds, unit, missing, None, "no family was read for every seed")
+    mean = float(cells.mean())
+    if f == 1:
+        return Estimate(mean, None, None, f, seeds, unit, missing, None, "too few families")
+    if fitted and s == 1:
+        return Estimate(mean, None, None, f, seeds, unit, missing, None, "one seed")
+    error, df = standard_error(cells)
+    if single and s > 1:
+        error = math.sqrt(error**2 + float(cells.mean(1).var(ddof=1)))
+        df = s - 1
+    half = t_quantile(0.5 + LEVEL / 2, df) * error
+    return Estimate(mean, mean - half, mean + half, f, seeds, unit, missing, half + t_quantile(POWER, df) * error)
+
+
+def half_difference(high: Sequence[dict[str, float | None]], low: Sequence[dict[str, float | None]]) -> list[dict[str, float | None]]:
+    """The effect, (shift of the high arm − shift of the low arm) / 2, for each seed and family; None stays None."""
+    out: list[dict[str, float | None]] = []
+    for up, down in zip(high, low, strict=True):
+        both: dict[str, float | None] = {}
+        for family in sorted(set(up) | set(down)):
+            a, b = up.get(family), down.get(family)
+            both[family] = None if a is None or b is None else (a - b) / 2
+        out.append(both)
+    return out
+
+
+def difference(first: Sequence[dict[str, float | None]], second: Sequence[dict[str, float | None]]) -> list[dict[str, float | None]]:
+    """first − second for each seed and family; a `second` of one dict (the base model) serves every seed."""
+    seconds = list(second) * len(first) if len(second) == 1 else list(second)
+    return [{k: 2 * v if v is not None else None for k, v in d.items()} for d in half_difference(first, seconds)]
+
+
+def verdict(effect: Estimate, controls: Sequence[tuple[str, Estimate]], margin: float) -> tuple[Verdict3, str]:
+    """The answer to "is there an effect?" with the reason, by the rule of the glossary.
+
+    `no`: the effect's interval lies inside ± `margin` (an effect that small counts as none, even if it is not zero).
+    `yes`: it lies above zero and beyond every control's interval. Anything else is `unclear`, and the reason names
+    what stood in the way.
+
+    Args:
+        effect: in the direction of training, so that a positive value agrees with it.
+        controls: names and estimates in the same unit.
+        margin: the largest absolute value that still counts as none, in the same unit.
+    """
+    if effect.value is None:
+        return "unclear", effect.why or "undefined"
+    if effect.low is None or effect.high is None:
+        return "unclear", effect.why or "no interval"
+    if -margin < effect.low and effect.high < margin:
+        return "no", f"inside ±{margin:g} {effect.unit}"
+    if effect.high < 0:
+        return "unclear", "it moves against the training"
+    if effect.low <= 0:
+        return "unclear", "too few families" if effect.n < 10 else "the interval holds zero and reaches past the margin"
+    unread = [name for name, c in controls if c.low is None or c.high is None]
+    if not controls or unread:
+        return "unclear", f"no interval for {', '.join(unread)}" if unread else "no control was run"
+    beyond = [name for name, c in controls if c.high is not None and effect.low <= c.high]
+    return ("unclear", f"controls move too: {', '.join(beyond)}") if beyond else ("yes", "beyond zero and every control")
