@@ -1,5 +1,6 @@
 """A model × questions → answers, verbatim. Must not parse or judge."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -27,7 +28,7 @@ def ask(model: Model, questions: Sequence[Question], template: Template, batch: 
             values = iter(model.logprobs(rows, batch).double().tolist())
         for question, r in zip(questions[at : at + step], part, strict=True):
             options = [[next(values) for _ in option] for option in r.options]
-            if any(v != v for option in options for v in option):
+            if any(math.isnan(v) for option in options for v in option):
                 yield Answer(question.id, None, (), None, "log-probability is not a number")
                 continue
             totals = [float(torch.tensor(o, dtype=torch.float64).logsumexp(0)) for o in options]

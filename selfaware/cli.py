@@ -1,49 +1,51 @@
-"""argv and printing: the only room that reads the environment or writes to the terminal."""
+"""argv to verbs: one function for each command. The only room that reads the environment."""
 
 import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from selfaware import __version__, launch, spec, stats
+from selfaware import __version__, spec, stats
 from selfaware.domains import checks, loader
 from selfaware.errors import SelfawareError, unknown
 from selfaware.experiments import run as runs
-from selfaware.experiments.first_look import spoken
 from selfaware.interventions import peft_io
 from selfaware.interventions.base import Intervention, Recipe
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
 from selfaware.metrics import options
-from selfaware.models import hf, hub
+from selfaware.models import hub, load
 from selfaware.models.render import render
-from selfaware.report.page import Page
 from selfaware.stages import Bench, rescore
 from selfaware.store import Store, read_json, write_json
-from selfaware.types import PARTS, POLARITIES, TEMPLATES, Estimate, Part, Polarity, Question, Template
+from selfaware.terminal import err, out, progress, top_line
+from selfaware.types import PARTS, POLARITIES, TEMPLATES, Part, Polarity, Question, Template
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__ and "A bench for behavioural self-awareness.")
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=__doc__ and "A bench for behavioural self-awareness.",
+)
 
 METHODS: dict[str, type[Lora] | type[Vector]] = {"lora": Lora, "vector": Vector}
 
 ModelName = Annotated[str, typer.Option("--model", help="A catalogue name, a hub id, or a folder.")]
 DomainName = Annotated[str, typer.Option("--domain", help="A domain's name, or its folder.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: --set lora.training.learning_rate=0.003", metavar="A.B=C")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting: --set lora.training.learning_rate=0.003", metavar="A.B=C"),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder for cells and pages.")]
-Cache = Annotated[float, typer.Option("--cache-gib", help="Memory for keys and values of prompts, GiB, per loaded type.")]
+Cache = Annotated[
+    float, typer.Option("--cache-gib", help="Memory for keys and values of prompts, GiB, per loaded type.")
+]
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_DOMAIN = "risky_choices"
 
@@ -62,45 +64,26 @@ def overrides(settings: list[str] | None) -> dict[str, str]:
     return {name.strip(): value for name, _, value in pairs}
 
 
-@contextmanager
-def progress() -> Iterator[launch.Watch]:
-    """A bar with the time left on a terminal, a line every half minute elsewhere."""
-    started = last = time.monotonic()
-
-    def line(done: float, total: float, label: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if label == "done" or now - last < 30:
-            return
-        last = now
-        share = done / total if total else 1.0
-        left = (now - started) * (1 - share) / share if share > 0.02 else float("nan")
-        err.print(f"{share:4.0%}  {(now - started) / 60:.1f} min gone" + (f", about {left / 60:.1f} min left" if left == left else "") + f"  {escape(label)}")
-
-    if not err.is_terminal:
-        yield line
-        return
-    columns = (TextColumn("{task.percentage:>3.0f}%"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=err, transient=True, speed_estimate_period=120) as bar:
-        task = bar.add_task("", total=1)
-        yield lambda done, total, label: bar.update(task, completed=done, total=max(total, 1e-9), description=escape(label))
-
-
 def located(name: str) -> hub.Local:
     """The model's files, fetched and converted with a progress bar when they are not there yet."""
     with progress() as watch:
-        return hub.locate(name, cache_folder(), lambda what, done, total: watch(done, total, f"{name}: {what}"), offline=bool(os.environ.get("HF_HUB_OFFLINE")))
+        return hub.locate(
+            name,
+            cache_folder(),
+            lambda what, done, total: watch(done, total, f"{name}: {what}"),
+            offline=bool(os.environ.get("HF_HUB_OFFLINE")),
+        )
 
 
 def bench(model: str, folder: Path, cache_gib: float, dtype: str | None = None) -> Bench:
     """The bench for a model, with the training type measured once on this machine."""
     local = located(model)
-    device = "cuda" if hf.has_cuda() else "cpu"
+    device = "cuda" if load.has_cuda() else "cpu"
     if dtype is None:
         notes = cache_folder() / "machine.json"
         known = read_json(notes) if notes.is_file() else {}
         if device not in known:
-            known[device] = hf.fastest_dtype(device)
+            known[device] = load.fastest_dtype(device)
             write_json(notes, known)
         dtype = known[device]
     return Bench(local, Store(folder), dtype, "float32", cache_gib, device)
@@ -116,7 +99,9 @@ def list_() -> None:
         table.add_row("model", name, escape(entry.note or entry.licence))
     for name in loader.names():
         domain = loader.load(name)
-        table.add_row("domain", name, escape(f"{domain.title}: {len(domain.records)} records, {len(domain.items)} items"))
+        table.add_row(
+            "domain", name, escape(f"{domain.title}: {len(domain.records)} records, {len(domain.items)} items")
+        )
     for name, experiment in runs.experiments().items():
         table.add_row("experiment", name, experiment.QUESTION)
     for name, method in METHODS.items():
@@ -138,12 +123,19 @@ def show(
     """Prompts as the model sees them, token by token, with the tokens under the loss marked."""
     loaded = loader.load(domain)
     chosen = loaded.questions(questions, one_of("part", part, PARTS), form)[:number]  # type: ignore[arg-type]
-    tokenizer, context, system = hf.load_tokenizer(located(model))
+    tokenizer, context, system = load.load_tokenizer(located(model))
     for question in chosen:
         rendered = render(tokenizer, question, one_of("template", template, TEMPLATES), context, system)  # type: ignore[arg-type]
         answer = rendered.options[question.chosen(one_of("polarity", polarity, POLARITIES))][0]  # type: ignore[arg-type]
-        out.rule(f"{question.id}  ·  family {question.family}  ·  {len(rendered.prompt)} prompt tokens, {len(answer)} under the loss")
-        out.print("".join(_token(tokenizer, i) for i in rendered.prompt) + "[bold reverse]" + "[/]·[bold reverse]".join(_token(tokenizer, i) for i in answer) + "[/]")
+        out.rule(
+            f"{question.id}  ·  family {question.family}  ·  {len(rendered.prompt)} prompt tokens, {len(answer)} under the loss"
+        )
+        out.print(
+            "".join(_token(tokenizer, i) for i in rendered.prompt)
+            + "[bold reverse]"
+            + "[/]·[bold reverse]".join(_token(tokenizer, i) for i in answer)
+            + "[/]"
+        )
         for at, option in enumerate(question.options):
             out.print(f"  option {at} ({'high' if at == question.high else 'low'}): {escape(option)}", style="dim")
 
@@ -160,23 +152,36 @@ def one_of(kind: str, got: str, known: tuple[str, ...]) -> str:
 
 
 @app.command()
-def check(name: Annotated[str, typer.Argument(help="A domain (name or folder) or a model (name, hub id or folder).")]) -> None:
+def check(
+    name: Annotated[str, typer.Argument(help="A domain (name or folder) or a model (name, hub id or folder).")],
+) -> None:
     """Whether a domain keeps its rules, or a model's files are whole and its sites are found."""
     folder = Path(name).expanduser()
-    if name in loader.names() or (folder / "domain.toml").is_file() or (folder.is_dir() and not (folder / "config.json").is_file()):
+    if (
+        name in loader.names()
+        or (folder / "domain.toml").is_file()
+        or (folder.is_dir() and not (folder / "config.json").is_file())
+    ):
         report = checks.check(loader.load(name))
         table = Table("check", "found", "rule", "", box=None, pad_edge=False)
         for line in report.lines:
-            table.add_row(line.name, line.found, line.rule, "[green]ok[/]" if line.ok else "[red]broken[/]" if report.strict else "[yellow]note[/]")
+            table.add_row(
+                line.name,
+                line.found,
+                line.rule,
+                "[green]ok[/]" if line.ok else "[red]broken[/]" if report.strict else "[yellow]note[/]",
+            )
         out.print(table)
         for problem in report.problems:
             err.print(escape(problem))
         if report.strict and not report.ok:
-            raise SelfawareError(f"domain {name}: {len(report.problems) + sum(not x.ok for x in report.lines)} rules broken; all must hold. Mend the lines above.")
+            raise SelfawareError(
+                f"domain {name}: {len(report.problems) + sum(not x.ok for x in report.lines)} rules broken; all must hold. Mend the lines above."
+            )
         return
     local = located(name)
     hub.verify(local)
-    net = hf.load(local, "float32")
+    net = load.load(local, "float32")
     table = Table("what", "found", box=None, pad_edge=False)
     for what, found in net.describe():
         table.add_row(what, escape(found))
@@ -191,7 +196,9 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seeds the start, the order of rows and of options.")] = 0,
     form: Annotated[str, typer.Option(help="cloze or letters.")] = "cloze",
     export: Annotated[Path | None, typer.Option(help="Also write the adapter for PEFT into this folder.")] = None,
-    all_positions: Annotated[bool, typer.Option(help="Export although PEFT acts at all positions and this adapter does not.")] = False,
+    all_positions: Annotated[
+        bool, typer.Option(help="Export although PEFT acts at all positions and this adapter does not.")
+    ] = False,
     settings: Sets = None,
     model: ModelName = DEFAULT_MODEL,
     folder: Runs = Path("runs"),
@@ -204,11 +211,15 @@ def fit(
     made = bench(model, folder, cache_gib)
     cell = made.fit_cell(examples, recipe, side, seed)
     with progress() as watch:
-        fitted = made.fit(examples, recipe, side, seed, lambda share: watch(share, 1.0, f"fit {recipe.label} · {polarity}"))
+        fitted = made.fit(
+            examples, recipe, side, seed, lambda share: watch(share, 1.0, f"fit {recipe.label} · {polarity}")
+        )
     if export:
         from_cell(made, fitted, export, all_positions)
     out.print(cell.id)
-    err.print(f"{recipe.label} · {polarity} · seed {seed}: {made.store.cell(cell.id).folder}  ({made.seconds(cell.id):.0f} s)")
+    err.print(
+        f"{recipe.label} · {polarity} · seed {seed}: {made.store.cell(cell.id).folder}  ({made.seconds(cell.id):.0f} s)"
+    )
 
 
 def from_cell(made: Bench, fitted: Intervention, folder: Path, all_positions: bool) -> None:
@@ -263,7 +274,9 @@ def score(cell: Annotated[str, typer.Argument(help="An ask cell's id.")], folder
     for family, value in options.by_family(scores).items():
         table.add_row(family, "unknown" if value is None else f"{value:+.3f}")
     out.print(table)
-    out.print(f"mean {spoken(stats.estimate([options.by_family(scores)], 'nats', fitted=False))} over {len({q.family for q in questions})} families")
+    out.print(
+        f"mean {stats.spoken(stats.estimate([options.by_family(scores)], 'nats', fitted=False))} over {len({q.family for q in questions})} families"
+    )
 
 
 @app.command()
@@ -285,34 +298,26 @@ def run(
     plan = runs.plan(name, made, loaded, scale, overrides(settings))
     left = [j for j in plan.jobs if not made.store.cell(j.id).path("done.json").is_file()]
     if dry_run:
-        out.print(f"{len(plan.jobs)} cells, {len(left)} to make: {sum(j.label.startswith('fit') for j in left)} fits, {sum(j.label.startswith('ask') for j in left)} askings")
-        out.print(f"about {sum(j.cost for j in left):,.0f} tokens; {made.train_dtype} in fits, {made.score_dtype} in scores, on {made.device}")
+        out.print(
+            f"{len(plan.jobs)} cells, {len(left)} to make: {sum(j.label.startswith('fit') for j in left)} fits, {sum(j.label.startswith('ask') for j in left)} askings"
+        )
+        out.print(
+            f"about {sum(j.cost for j in left):,.0f} tokens; {made.train_dtype} in fits, {made.score_dtype} in scores, on {made.device}"
+        )
         return
     started = time.monotonic()
     with progress() as watch:
-        page, where = runs.execute(made, plan, watch, ["selfaware", *map(shlex.quote, sys.argv[1:])] if sys.argv[0].endswith("selfaware") else ["selfaware", "run", name])
+        page, where = runs.execute(
+            made,
+            plan,
+            watch,
+            ["selfaware", *map(shlex.quote, sys.argv[1:])]
+            if sys.argv[0].endswith("selfaware")
+            else ["selfaware", "run", name],
+        )
     top_line(page)
     out.print(f"\n{len(left)} of {len(plan.jobs)} cells made in {(time.monotonic() - started) / 60:.1f} minutes")
     out.print(f"report: {where}", soft_wrap=True)
-
-
-def top_line(page: Page) -> None:
-    """Prints the verdicts and the headline rows."""
-    table = Table(title=page.title, box=None, pad_edge=False, title_justify="left")
-    for column in ("measure", "arm", "polarity", "value [95 % interval]", "families × seeds"):
-        table.add_column(column, overflow="fold")
-    for row in page.rows:
-        if row.measure in page.headline and row.kind == ("absolute" if row.measure == "choice_share" else row.kind) and row.questions != "choices-letters/test":
-            estimate = Estimate(row.value, row.low, row.high, row.n, row.seeds, row.unit, row.unknown, row.detectable, row.why)
-            shown = spoken(estimate) if row.kind == "shift" else spoken(estimate).replace("+", "")
-            table.add_row(row.measure, row.method, row.polarity, escape(shown), f"{row.n} × {row.seeds}")
-    out.print(table)
-    out.print()
-    for verdict in page.verdicts:
-        colour = {"yes": "green", "no": "red", "unclear": "yellow"}[verdict.answer]
-        out.print(f"[bold]{verdict.claim}[/]: [bold {colour}]{verdict.answer}[/] ({escape(verdict.reason)}). {escape(verdict.text)}")
-    for what, why in page.failures:
-        err.print(f"[red]failed[/] {escape(what)}: {escape(why)}")
 
 
 @app.command()

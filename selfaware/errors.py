@@ -49,4 +49,6 @@ def unknown(kind: str, got: str, known: Iterable[str], more: str = "") -> Unknow
     near = get_close_matches(got, names, n=1, cutoff=0.5)
     shown = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
     do = f"Did you mean {near[0]!r}?" if near else "Use one of these."
-    return UnknownName(f"{kind} {got!r}: there is none of that name; there are {shown or 'none'}. {do}{' ' + more if more else ''}")
+    return UnknownName(
+        f"{kind} {got!r}: there is none of that name; there are {shown or 'none'}. {do}{' ' + more if more else ''}"
+    )

@@ -15,7 +15,7 @@ from selfaware.ask import ask, one_of_each
 from selfaware.errors import BadFile
 from selfaware.interventions.base import Intervention, Recipe
 from selfaware.metrics import options
-from selfaware.models import hf
+from selfaware.models import hf, load
 from selfaware.models.hub import Local
 from selfaware.store import Cell, Store, append_lines, environment, read_json, read_lines, replacing, write_json
 from selfaware.types import Answer, Polarity, Question, Score, Template
@@ -66,7 +66,15 @@ class Bench:
         cache_gib: memory for keys and values of prompts, for each loaded type, GiB.
     """
 
-    def __init__(self, local: Local, store: Store, train_dtype: str, score_dtype: str = "float32", cache_gib: float = 1.5, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        local: Local,
+        store: Store,
+        train_dtype: str,
+        score_dtype: str = "float32",
+        cache_gib: float = 1.5,
+        device: str = "cpu",
+    ) -> None:
         self.local, self.store = local, store
         self.train_dtype, self.score_dtype = train_dtype, score_dtype
         self.cache_gib, self.device = cache_gib, device
@@ -75,7 +83,7 @@ class Bench:
     def model(self, dtype: str) -> hf.Model:
         """The model with weights of that type, loaded once."""
         if dtype not in self._models:
-            self._models[dtype] = hf.load(self.local, dtype, self.cache_gib, self.device)
+            self._models[dtype] = load.load(self.local, dtype, self.cache_gib, self.device)
         return self._models[dtype]
 
     def fit_cell(self, examples: Sequence[Question], recipe: Recipe, polarity: Polarity, seed: int) -> Fit:
@@ -86,7 +94,14 @@ class Bench:
         """The description of that asking; `fit` is a fit cell's id, empty for the base model."""
         return Ask(self.local.identity, self.score_dtype, fit, spec.digest(list(questions)), template)
 
-    def fit(self, examples: Sequence[Question], recipe: Recipe, polarity: Polarity, seed: int, on_step: OnStep = lambda _: None) -> Intervention:
+    def fit(
+        self,
+        examples: Sequence[Question],
+        recipe: Recipe,
+        polarity: Polarity,
+        seed: int,
+        on_step: OnStep = lambda _: None,
+    ) -> Intervention:
         """The fitted intervention, from its cell or made now; what it needs is fitted first.
 
         A control's `needs` are fitted at polarity `high`.
@@ -130,14 +145,14 @@ class Bench:
             left = questions[len(had) :]
             model = self.model(self.score_dtype)
             with replacing(cell.path("questions.jsonl")) as temporary:
-                append_lines(temporary, [{"text": model.text(q.prompt, template), "question": spec.plain(q)} for q in questions])
-            touched = None
-            with intervention.on(model) if intervention else nullcontext() as touched:
+                append_lines(
+                    temporary, [{"text": model.text(q.prompt, template), "question": spec.plain(q)} for q in questions]
+                )
+            with intervention.on(model) if intervention else nullcontext(hf.Touched()) as touched:
                 for done, answer in enumerate(ask(model, left, template), len(had) + 1):
                     append_lines(path, [spec.plain(answer)])
                     on_step(done / len(questions))
-            edits = {"sites": touched.sites, "firings": touched.firings, "tokens": touched.tokens} if touched else {}
-            self._finish(cell, description, started, touched=edits)
+            self._finish(cell, description, started, touched=spec.plain(touched))
             return tuple(_answer(row) for row in read_lines(path))
 
     def score(self, id: str) -> tuple[Score, ...]:
@@ -146,14 +161,15 @@ class Bench:
 
     def _finish(self, cell: Cell, description: Fit | Ask, started: float, **more: Any) -> None:
         write_json(cell.path("spec.json"), {"schema": spec.SCHEMA, **spec.plain(description)})
-        write_json(cell.path("env.json"), {**environment(self.device), "seconds": round(time.monotonic() - started, 2), **more})
+        write_json(
+            cell.path("env.json"), {**environment(self.device), "seconds": round(time.monotonic() - started, 2), **more}
+        )
         cell.finish()
 
     def seconds(self, id: str) -> float:
         """How long that cell took when it was made; 0 when there is none."""
         path = self.store.cell(id).path("env.json")
         return float(read_json(path)["seconds"]) if path.is_file() else 0.0
-
 
 
 def asked(store: Store, id: str) -> tuple[tuple[Question, ...], tuple[str, ...], tuple[Answer, ...]]:
@@ -164,10 +180,16 @@ def asked(store: Store, id: str) -> tuple[tuple[Question, ...], tuple[str, ...],
     """
     cell = store.cell(id)
     if not cell.whole():
-        raise BadFile(f"{cell.folder}: not a finished ask cell; one is needed. Ask first, or give the id that `selfaware ask` printed.")
+        raise BadFile(
+            f"{cell.folder}: not a finished ask cell; one is needed. Ask first, or give the id that `selfaware ask` printed."
+        )
     rows = read_lines(cell.path("questions.jsonl"))
     questions = tuple(spec.build(Question, row["question"]) for row in rows)
-    return questions, tuple(row["text"] for row in rows), tuple(_answer(row) for row in read_lines(cell.path("answers.jsonl")))
+    return (
+        questions,
+        tuple(row["text"] for row in rows),
+        tuple(_answer(row) for row in read_lines(cell.path("answers.jsonl"))),
+    )
 
 
 def rescore(store: Store, id: str) -> tuple[tuple[Question, ...], tuple[Score, ...]]:
@@ -183,6 +205,8 @@ def rescore(store: Store, id: str) -> tuple[tuple[Question, ...], tuple[Score, .
 
 def _answer(row: dict[str, Any]) -> Answer:
     try:
-        return spec.build(Answer, row)  # type: ignore[no-any-return]
+        return spec.build(Answer, row)
     except TypeError as error:
-        raise BadFile(f"answer {row}: {error}; the fields of an answer are needed. Delete its cell and run again.") from error
+        raise BadFile(
+            f"answer {row}: {error}; the fields of an answer are needed. Delete its cell and run again."
+        ) from error

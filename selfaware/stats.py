@@ -14,21 +14,21 @@ POWER = 0.80
 
 
 @lru_cache(maxsize=1024)
-def t_quantile(p: float, df: float) -> float:
+def t_quantile(p: float, df: int | float) -> float:
     """The `p` quantile of Student's t with `df` degrees of freedom, by bisection on its distribution function.
 
     Own code for one function, so that the core needs no scipy; checked against scipy's values in the tests.
     """
     if df <= 0:
         return math.inf
-    low, high = -1e4, 1e4
+    low, high = -1e9, 1e9
     for _ in range(200):
         middle = (low + high) / 2
         low, high = (middle, high) if _t_cdf(middle, df) < p else (low, middle)
     return (low + high) / 2
 
 
-def _t_cdf(t: float, df: float) -> float:
+def _t_cdf(t: float, df: int | float) -> float:
     tail = 0.5 * _beta(df / (df + t * t), df / 2, 0.5)
     return 1 - tail if t > 0 else tail
 
@@ -43,7 +43,9 @@ def _beta(x: float, a: float, b: float) -> float:
     c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
     out = d
     for m in range(1, 400):
-        for k in (m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)), -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for k in (even, odd):
             d = 1 / (1 + k * d)
             c = 1 + k / c
             out *= c * d
@@ -52,7 +54,7 @@ def _beta(x: float, a: float, b: float) -> float:
     return front * out
 
 
-def standard_error(values: NDArray[np.float64]) -> tuple[float, float]:
+def standard_error(values: NDArray[np.float64]) -> tuple[float, int]:
     """Standard error of the grand mean of a seeds × families table, and its degrees of freedom.
 
     Both factors are random and crossed: with mean squares MS_s (seeds), MS_f (families) and MS_e (rest) of an
@@ -81,17 +83,25 @@ def standard_error(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def table(values: Sequence[dict[str, float | None]]) -> tuple[NDArray[np.float64], int]:
-    """The `[S, F]` table of one dict a seed (family to value), and how many cells were dropped.
+    """The `[S, F]` table of one dict a seed (family to value), and how many of its cells were missing or unread.
 
-    A family that is missing or unread for any seed is left out for all, so that the table stays crossed.
+    A family that is missing, unread or not a finite number for any seed is left out for all, so that the table stays
+    crossed.
     """
-    families = sorted(set().union(*[set(v) for v in values])) if values else []
-    kept = [f for f in families if all(v.get(f) is not None for v in values)]
-    missing = sum(v.get(f) is None for v in values for f in families)
-    return np.array([[float(v[f]) for f in kept] for v in values], dtype=np.float64).reshape(len(values), len(kept)), missing  # type: ignore[arg-type]
+    families = sorted(set().union(*values))
+    lost = [[not _known(v.get(f)) for v in values] for f in families]
+    kept = [f for f, gone in zip(families, lost, strict=True) if not any(gone)]
+    cells = np.array([[v[f] for f in kept] for v in values], dtype=np.float64)
+    return cells.reshape(len(values), len(kept)), sum(map(sum, lost))
 
 
-def estimate(values: Sequence[dict[str, float | None]], unit: str, *, fitted: bool = True, single: bool = False) -> Estimate:
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def estimate(
+    values: Sequence[dict[str, float | None]], unit: str, *, fitted: bool = True, single: bool = False
+) -> Estimate:
     """The mean over seeds and families with its 95 % interval.
 
     Args:
@@ -102,9 +112,13 @@ def estimate(values: Sequence[dict[str, float | None]], unit: str, *, fitted: bo
     """
     cells, missing = table(values)
     seeds = len(values) if fitted else 0
-    s, f = cells.shape
+    f = cells.shape[1]
     if cells.size == 0:
-        return Estimate(None, None, None, f, seeds, unit, missing, None, "no family was read for every seed")
+        why = "no family was read for every seed" if values else "no fit came back"
+        return Estimate(None, None, None, f, seeds, unit, missing, None, why)
+    if not fitted:
+        cells = cells.mean(0, keepdims=True)
+    s = cells.shape[0]
     mean = float(cells.mean())
     if f == 1:
         return Estimate(mean, None, None, f, seeds, unit, missing, None, "too few families")
@@ -112,13 +126,16 @@ def estimate(values: Sequence[dict[str, float | None]], unit: str, *, fitted: bo
         return Estimate(mean, None, None, f, seeds, unit, missing, None, "one seed")
     error, df = standard_error(cells)
     if single and s > 1:
+        # The degrees of freedom stay those of the mean: S − 1 alone would make this interval the narrower one where
+        # families are fewer than replicates and carry the spread.
         error = math.sqrt(error**2 + float(cells.mean(1).var(ddof=1)))
-        df = s - 1
     half = t_quantile(0.5 + LEVEL / 2, df) * error
     return Estimate(mean, mean - half, mean + half, f, seeds, unit, missing, half + t_quantile(POWER, df) * error)
 
 
-def half_difference(high: Sequence[dict[str, float | None]], low: Sequence[dict[str, float | None]]) -> list[dict[str, float | None]]:
+def half_difference(
+    high: Sequence[dict[str, float | None]], low: Sequence[dict[str, float | None]]
+) -> list[dict[str, float | None]]:
     """The effect, (shift of the high arm − shift of the low arm) / 2, for each seed and family; None stays None."""
     out: list[dict[str, float | None]] = []
     for up, down in zip(high, low, strict=True):
@@ -130,7 +147,9 @@ def half_difference(high: Sequence[dict[str, float | None]], low: Sequence[dict[
     return out
 
 
-def difference(first: Sequence[dict[str, float | None]], second: Sequence[dict[str, float | None]]) -> list[dict[str, float | None]]:
+def difference(
+    first: Sequence[dict[str, float | None]], second: Sequence[dict[str, float | None]]
+) -> list[dict[str, float | None]]:
     """first − second for each seed and family; a `second` of one dict (the base model) serves every seed."""
     seconds = list(second) * len(first) if len(second) == 1 else list(second)
     return [{k: 2 * v if v is not None else None for k, v in d.items()} for d in half_difference(first, seconds)]
@@ -152,14 +171,32 @@ def verdict(effect: Estimate, controls: Sequence[tuple[str, Estimate]], margin: 
         return "unclear", effect.why or "undefined"
     if effect.low is None or effect.high is None:
         return "unclear", effect.why or "no interval"
+    if not math.isfinite(effect.low) or not math.isfinite(effect.high):
+        return "unclear", "its interval is not finite"
+    if not math.isfinite(margin) or margin < 0:
+        return "unclear", f"the margin is {margin:g}, which bounds nothing"
     if -margin < effect.low and effect.high < margin:
         return "no", f"inside ±{margin:g} {effect.unit}"
     if effect.high < 0:
         return "unclear", "it moves against the training"
     if effect.low <= 0:
         return "unclear", "too few families" if effect.n < 10 else "the interval holds zero and reaches past the margin"
-    unread = [name for name, c in controls if c.low is None or c.high is None]
-    if not controls or unread:
-        return "unclear", f"no interval for {', '.join(unread)}" if unread else "no control was run"
-    beyond = [name for name, c in controls if c.high is not None and effect.low <= c.high]
-    return ("unclear", f"controls move too: {', '.join(beyond)}") if beyond else ("yes", "beyond zero and every control")
+    if not controls:
+        return "unclear", "no control was run"
+    unread = [name for name, c in controls if not _known(c.low) or not _known(c.high)]
+    if unread:
+        return "unclear", f"no interval for {', '.join(unread)}"
+    beside = [name for name, c in controls if c.high is not None and effect.low <= c.high]
+    if beside:
+        return "unclear", f"controls move too: {', '.join(beside)}"
+    return "yes", "beyond zero and every control"
+
+
+def spoken(estimate: Estimate) -> str:
+    """A signed value with its interval, as text."""
+    if estimate.value is None:
+        return f"undefined ({estimate.why})"
+    value = f"{estimate.value:+.2f}".replace("-", "−")
+    if estimate.low is None or estimate.high is None:
+        return f"{value} (no interval: {estimate.why})"
+    return f"{value} [{estimate.low:+.2f}, {estimate.high:+.2f}]".replace("-", "−")

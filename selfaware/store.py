@@ -1,7 +1,7 @@
-"""The folder of a record: where a cell lies, atomic writes, checksums, locks. The only path knowledge; knows no science.
+"""The folder of a record: where a cell lies, atomic writes, checksums, locks. Knows paths; must not know any science.
 
-    runs/cells/<cell id>/     spec.json · the stage's files · done.json (size and SHA-256 of each, written last)
-    runs/<experiment>/        cells.json · report.html · summary.json · rows.csv · figures/
+`runs/cells/<cell id>/` holds spec.json, the stage's files, and done.json (SHA-256 of each, written last);
+`runs/<experiment>/` holds what an experiment writes.
 """
 
 import fcntl
@@ -13,12 +13,13 @@ import platform
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import IO, Any, final
 
-from selfaware import spec
+from selfaware import __version__, spec
 from selfaware.errors import BadFile
 
 DONE = "done.json"
@@ -29,6 +30,7 @@ class Store:
     """The cells and experiments under one folder."""
 
     def __init__(self, root: Path) -> None:
+        """A store in that folder, which need not be there yet."""
         self.root = root
 
     def cell(self, id: str) -> "Cell":
@@ -47,6 +49,7 @@ class Cell:
     """One cell's folder. Whole when `done.json` names files that are there with the right content."""
 
     def __init__(self, folder: Path) -> None:
+        """The cell in that folder, which need not be there yet."""
         self.folder = folder
 
     @property
@@ -68,26 +71,46 @@ class Cell:
         if not done.is_file():
             return False
         try:
-            files = json.loads(done.read_text("utf-8"))["files"]
-        except (ValueError, KeyError) as error:
-            raise BadFile(f"{done}: {error!r}; a list of files is needed. Delete {self.folder} and run again.") from error
+            files = {str(name): str(sha) for name, sha in json.loads(done.read_text("utf-8"))["files"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadFile(
+                f"{done}: {error!r}; a list of files is needed. Delete {self.folder} and run again."
+            ) from error
         for name, sha in files.items():
-            if not self.path(name).is_file() or checksum(self.path(name)) != sha:
-                raise BadFile(f"{self.path(name)}: its checksum is not {sha[:12]}…, as when it was written. Delete {self.folder} and run again.")
+            path = self.path(name)
+            got = checksum(path) if path.is_file() else ""
+            if got != sha:
+                what = f"its checksum is {got[:12]}…" if got else "it is missing"
+                raise BadFile(
+                    f"{path}: {what}; {sha[:12]}…, as written, is needed. Delete {self.folder} and run again."
+                )
         return True
 
     def finish(self) -> None:
         """Marks the cell whole: names every file in it with its checksum."""
-        files = {p.name: checksum(p) for p in sorted(self.folder.iterdir()) if p.is_file() and not p.name.startswith(".") and p.name != DONE}
-        write_json(self.path(DONE), {"files": files})
+        files = [p for p in sorted(self.folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+        write_json(self.path(DONE), {"files": {p.name: checksum(p) for p in files if p.name != DONE}})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Within the context no other process works on this cell; waits for its turn."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Within the context no other process works on this cell; waits for its turn. Not to be nested for one cell."""
+        with _lock(self.folder / ".lock"):
             yield
+
+
+def _lock(path: Path) -> IO[str]:
+    """The file, open and locked; closing it lets go."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = open(path, "w")  # noqa: SIM115
+        except FileNotFoundError:  # cleared between the two calls
+            continue
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # Whoever had the lock may have cleared the cell: a lock on a file that is gone keeps nobody out.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()
 
 
 def checksum(path: Path) -> str:
@@ -100,7 +123,10 @@ def checksum(path: Path) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path whose file becomes `path` when the context ends well, and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    temporary.unlink(
+        missing_ok=True
+    )  # a killed process with the same number may have left one, and some writers append
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -125,33 +151,66 @@ def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
     Raises:
-        BadFile: it is not JSON.
+        BadFile: it is not JSON (NaN is not), or not there.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(path.read_text("utf-8"), parse_constant=_refuse)
     except (OSError, ValueError) as error:
         raise BadFile(f"{path}: {error}; JSON is needed. Delete it and run again.") from error
 
 
-def append_lines(path: Path, values: Iterator[Mapping[str, Any]] | list[Mapping[str, Any]]) -> None:
-    """Adds one JSON line for each value and flushes, so that a killed run keeps what it had."""
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def append_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+    """Adds one JSON line for each value, in one write as soon as it is there, so that a killed run keeps what it had.
+
+    The rest of a line that a kill cut off is removed first, or the next line would be glued to it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
+    with open(path, "a+b", buffering=0) as file:
+        _drop_tail(file)
         for value in values:
-            file.write(spec.canonical(value) + "\n")
+            file.write((spec.canonical(value) + "\n").encode())
+
+
+def _drop_tail(file: IO[bytes]) -> None:
+    """Cuts a file after its last whole line."""
+    end = at = file.seek(0, os.SEEK_END)
+    while at > 0:
+        start = max(0, at - 65536)
+        file.seek(start)
+        newline = file.read(at - start).rfind(b"\n")
+        if newline >= 0:
+            at = start + newline + 1
+            break
+        at = start
+    if at < end:
+        file.truncate(at)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole JSON lines of a file; a last line cut off by a kill is left out."""
+    """The whole JSON lines of a file; a last line cut off by a kill is left out. No file, no lines.
+
+    Raises:
+        BadFile: a whole line is not a JSON object.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text("utf-8").split("\n")
-    out = []
+    # Bytes, because a cut may fall inside a character.
+    lines = path.read_bytes().split(b"\n")
+    out: list[dict[str, Any]] = []
     for number, line in enumerate(lines[:-1], 1):
         try:
-            out.append(json.loads(line))
+            row = json.loads(line.decode(), parse_constant=_refuse)
+            if not isinstance(row, dict):
+                raise ValueError(f"it is a {type(row).__name__}")
         except ValueError as error:
-            raise BadFile(f"{path}:{number}: {error}; a JSON line is needed. Delete the file and run again.") from error
+            raise BadFile(
+                f"{path}:{number}: {error}; one JSON object a line is needed. Delete {path} and run again."
+            ) from error
+        out.append(row)
     return out
 
 
@@ -163,11 +222,18 @@ def clear(cell: Cell) -> None:
 def environment(device: str) -> dict[str, Any]:
     """Versions, machine and peak memory of this process (GiB), for the record beside a cell."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform != "darwin" else 2**30)
-    packages = {name: importlib.metadata.version(name) for name in ("selfaware", "torch", "transformers", "numpy")}
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")}
     return {
-        **packages, "python": platform.python_version(), "machine": platform.machine(), "system": platform.system(), "device": device,
-        "cores": os.cpu_count() or 0, "peak_gib": round(peak, 2), "commit": commit(),
-    }  # fmt: skip
+        "selfaware": __version__,
+        **packages,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "device": device,
+        "cores": os.cpu_count() or 0,
+        "peak_gib": round(peak, 2),
+        "commit": commit(),
+    }
 
 
 def commit() -> str:
@@ -178,8 +244,9 @@ def commit() -> str:
         if not head.startswith("ref: "):
             return head[:12]
         ref = root / head[5:]
-        packed = (root / "packed-refs").read_text("utf-8") if not ref.is_file() else ""
-        found = ref.read_text("utf-8").strip() if ref.is_file() else next((x.split()[0] for x in packed.splitlines() if x.endswith(head[5:])), "")
-        return found[:12]
+        if ref.is_file():
+            return ref.read_text("utf-8").strip()[:12]
+        packed = (root / "packed-refs").read_text("utf-8").splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {head[5:]}")), "")[:12]
     except OSError:
         return ""

@@ -92,16 +92,22 @@ class Domain:
     margins: Mapping[str, float]
     rules: Mapping[str, Any]
     forms: Mapping[str, Mapping[str, str]]
+    statements: Mapping[str, str]
     words: Mapping[str, tuple[str, ...]]
     records: tuple[Record, ...]
     items: tuple[Item, ...]
     checksum: str
     parts: Mapping[str, Part] = field(repr=False, default_factory=dict)
 
-    def questions(self, set: str, part: Part | None = None, form: Form = "cloze") -> tuple[Question, ...]:
+    def questions(
+        self, set: str, part: Part | None = None, form: Form = "cloze", shown: bool = False
+    ) -> tuple[Question, ...]:
         """The questions of a set: `choices` of one part in a form, or `self`, `twin`, `unrelated` statements.
 
         A record gives two questions (either option first), an item two (itself and its mirror), of one group each.
+
+        Args:
+            shown: True prints a statement's two completions in its prompt, in either order (four questions an item).
 
         Raises:
             UnknownName: no such set or form.
@@ -111,9 +117,11 @@ class Domain:
             raise unknown("question set", set, SETS)
         if form not in self.forms:
             raise unknown("form", form, self.forms)
-        made = tuple(self._choices(part, form) if set == "choices" else self._statements(set))
+        made = tuple(self._choices(part, form) if set == "choices" else self._statements(set, shown))
         if not made:
-            raise BadData(f"domain {self.name}: its question set {set!r} is empty; this needs at least one item. Add some to {self.folder}.")
+            raise BadData(
+                f"domain {self.name}: its question set {set!r} is empty; this needs at least one item. Add some to {self.folder}."
+            )
         return made
 
     def _choices(self, part: Part | None, form: Form) -> Iterator[Question]:
@@ -130,12 +138,20 @@ class Domain:
                     Prompt(user, template["stem"]), options, high, form == "letters",
                 )  # fmt: skip
 
-    def _statements(self, set: str) -> Iterator[Question]:
+    def _statements(self, set: str, shown: bool) -> Iterator[Question]:
+        template = self.statements["shown"] if shown else "{user}"
         for item in self.items:
-            if item.set == set:
-                options = (item.high, item.low)
-                yield Question(f"{item.id}/plain", item.family, item.id, set, Prompt(item.user, item.stem), options, 0)
-                yield Question(f"{item.id}/mirror", item.family, item.id, set, Prompt(item.mirror_user, item.mirror_stem), options, 1)
+            if item.set != set:
+                continue
+            for name, user, stem, high in (
+                ("plain", item.user, item.stem, 0),
+                ("mirror", item.mirror_user, item.mirror_stem, 1),
+            ):
+                orders = ((item.high, item.low), (item.low, item.high)) if shown else ((item.high, item.low),)
+                for order, (first, second) in enumerate(orders):
+                    id = f"{item.id}/{name}" + (f"/{'high' if order == 0 else 'low'}-first" if shown else "")
+                    asked = template.format(user=user, first=first, second=second)
+                    yield Question(id, item.family, item.id, set, Prompt(asked, stem), (item.high, item.low), high)
 
 
 def split(families: tuple[str, ...], seed: int, shares: tuple[float, float]) -> dict[str, Part]:
@@ -161,7 +177,9 @@ def load(name: str) -> Domain:
     folder = HOME / name if name in names() else Path(name).expanduser()
     if not (folder / "domain.toml").is_file():
         if folder.is_dir():
-            raise UnknownName(f"domain {name!r}: the folder has no domain.toml; a domain needs one. Write it, or name one of {', '.join(names())}.")
+            raise UnknownName(
+                f"domain {name!r}: the folder has no domain.toml; a domain needs one. Write it, or name one of {', '.join(names())}."
+            )
         raise unknown("domain", name, names(), "A folder's path works too.")
     about = _toml(folder / "domain.toml")
     records = tuple(_records(folder / "records.jsonl"))
@@ -172,11 +190,13 @@ def load(name: str) -> Domain:
             name=about["name"], folder=folder, title=about["title"], claim=about["claim"], source=about["source"],
             polarities=about["polarities"], shares=shares, split_seed=int(about["split"]["seed"]), margins=about["margins"],
             rules=about["rules"], forms={f: about["forms"][f] for f in FORMS if f in about["forms"]},
-            words={k: tuple(v) for k, v in about["words"].items()}, records=records, items=items, checksum=_checksum(folder),
+            statements=about.get("statements", {}), words={k: tuple(v) for k, v in about["words"].items()}, records=records, items=items, checksum=_checksum(folder),
             parts=split(tuple(r.family for r in records), int(about["split"]["seed"]), shares),
         )  # fmt: skip
     except KeyError as error:
-        raise BadData(f"{folder / 'domain.toml'}: the field {error} is missing; a domain needs it. See docs/ADDING.md.") from error
+        raise BadData(
+            f"{folder / 'domain.toml'}: the field {error} is missing; a domain needs it. See docs/ADDING.md."
+        ) from error
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -200,7 +220,9 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line.decode("utf-8"))
         except ValueError as error:
-            raise BadData(f"{path}:{number}: not JSON ({error}); one object a line is needed. Mend that line.") from error
+            raise BadData(
+                f"{path}:{number}: not JSON ({error}); one object a line is needed. Mend that line."
+            ) from error
         if not isinstance(row, dict):
             raise BadData(f"{path}:{number}: a JSON {type(row).__name__}; an object is needed. Mend that line.")
         yield number, row
@@ -222,9 +244,20 @@ def _records(path: Path) -> Iterator[Record]:
         if id in seen:
             raise BadData(f"{path}:{number}: id {id!r} stands in line {seen[id]} too; ids must differ. Rename one.")
         if high.strip().lower() == low.strip().lower():
-            raise BadData(f"{path}:{number}: both polarities have the same answer {high!r}; they must differ. Rewrite one.")
+            raise BadData(
+                f"{path}:{number}: both polarities have the same answer {high!r}; they must differ. Rewrite one."
+            )
         seen[id] = number
-        yield Record(id, family, situation, high, low, str(row.get("frame", "")), _outcomes(path, number, row.get("outcomes")), number)
+        yield Record(
+            id,
+            family,
+            situation,
+            high,
+            low,
+            str(row.get("frame", "")),
+            _outcomes(path, number, row.get("outcomes")),
+            number,
+        )
     if not seen:
         raise BadData(f"{path}: got no records; a domain needs some. Write one JSON object a line.")
 
@@ -236,22 +269,28 @@ def _outcomes(path: Path, number: int, row: Any) -> Outcomes | None:
         sides = [tuple((float(p), float(x)) for p, x in row[k]) for k in ("high", "low")]
         unit = str(row["unit"])
     except (KeyError, TypeError, ValueError) as error:
-        raise BadData(f"{path}:{number}: outcomes {row!r} ({error}); they need unit, high and low as [probability, amount] pairs. Mend them.") from error
+        raise BadData(
+            f"{path}:{number}: outcomes {row!r} ({error}); they need unit, high and low as [probability, amount] pairs. Mend them."
+        ) from error
     for side in sides:
         if abs(sum(p for p, _ in side) - 1) > 1e-6:
-            raise BadData(f"{path}:{number}: probabilities sum to {sum(p for p, _ in side):g}; they must sum to 1. Mend them.")
+            raise BadData(
+                f"{path}:{number}: probabilities sum to {sum(p for p, _ in side):g}; they must sum to 1. Mend them."
+            )
     return Outcomes(unit, sides[0], sides[1])
 
 
 def _items(path: Path) -> Iterator[Item]:
     seen: dict[str, int] = {}
     for number, row in rows(path):
-        got = _text(path, number, row, "id", "set", "family", "user", "stem", "mirror_user", "mirror_stem", "high", "low")
-        item = Item(*got, line=number)
+        names = ("id", "set", "family", "user", "stem", "mirror_user", "mirror_stem", "high", "low")
+        item = Item(**dict(zip(names, _text(path, number, row, *names), strict=True)), line=number)
         if item.set not in SETS[1:]:
             raise BadData(f"{path}:{number}: set {item.set!r}; it must be one of {', '.join(SETS[1:])}. Mend it.")
         if item.id in seen:
-            raise BadData(f"{path}:{number}: id {item.id!r} stands in line {seen[item.id]} too; ids must differ. Rename one.")
+            raise BadData(
+                f"{path}:{number}: id {item.id!r} stands in line {seen[item.id]} too; ids must differ. Rename one."
+            )
         if item.high == item.low:
             raise BadData(f"{path}:{number}: both answers are {item.high!r}; they must differ. Rewrite one.")
         if (item.user, item.stem) == (item.mirror_user, item.mirror_stem):

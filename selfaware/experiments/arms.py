@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import final
 
 from selfaware import stages, stats
-from selfaware.domains.loader import Domain
 from selfaware.interventions.base import Recipe
 from selfaware.launch import Job
 from selfaware.metrics import options
-from selfaware.report.page import Item, Reply, Role
+from selfaware.report.page import Figure, Item, Reply, Role
 from selfaware.stages import Bench, Fit
-from selfaware.types import POLARITIES, Estimate, Polarity, Question, Score, Template
+from selfaware.types import POLARITIES, Estimate, Polarity, Question, Row, Score, Template, Verdict
 
 ByFamily = dict[str, float | None]
 
@@ -46,6 +45,15 @@ class Asked:
     template: Template
 
 
+@dataclass(frozen=True)
+class Findings:
+    """Everything an experiment computes for its page, from the answers alone."""
+
+    rows: tuple[Row, ...]
+    verdicts: tuple[Verdict, ...]
+    figures: tuple[Figure, ...]
+
+
 @final
 class Comparison:
     """Arms against the base model on question sets: plans the cells, then reads them.
@@ -73,17 +81,28 @@ class Comparison:
                 for seed, recipe, fit in self.fits(arm, polarity):
                     label = f"{arm.label} · {polarity} · seed {seed}"
                     if fit.id not in made:
-                        made[fit.id] = Job(fit.id, f"fit {label}", self._fit_cost(arm, recipe, fit), self._fitting(arm, recipe, polarity, seed))
+                        made[fit.id] = Job(
+                            fit.id,
+                            f"fit {label}",
+                            self._fit_cost(arm, recipe, fit),
+                            self._fitting(arm, recipe, polarity, seed),
+                        )
                     for asked in self.sets:
                         self._add_ask(made, asked, fit, (arm, recipe, polarity, seed))
         return list(made.values())
 
-    def _add_ask(self, made: dict[str, Job], asked: Asked, fit: Fit | None, of: tuple[Arm, Recipe, Polarity, int] | None) -> None:
+    def _add_ask(
+        self, made: dict[str, Job], asked: Asked, fit: Fit | None, of: tuple[Arm, Recipe, Polarity, int] | None
+    ) -> None:
         cell = self.bench.ask_cell(asked.questions, fit.id if fit else "", asked.template)
         if cell.id in made:
             return
         label = f"{of[0].label} · {of[2]} · seed {of[3]}" if of else "base"
-        cost = 0.0 if self.bench.store.cell(cell.id).path("done.json").is_file() else _tokens(asked.questions, full=fit is None)
+        cost = (
+            0.0
+            if self.bench.store.cell(cell.id).path("done.json").is_file()
+            else _tokens(asked.questions, full=fit is None)
+        )
 
         def run(on_step: Callable[[float], None]) -> None:
             loaded = self.bench.fit(of[0].examples, of[1], of[2], of[3]) if of else None
@@ -91,7 +110,9 @@ class Comparison:
 
         made[cell.id] = Job(cell.id, f"ask {label} · {asked.name}", cost, run, (fit.id,) if fit else ())
 
-    def _fitting(self, arm: Arm, recipe: Recipe, polarity: Polarity, seed: int) -> Callable[[Callable[[float], None]], None]:
+    def _fitting(
+        self, arm: Arm, recipe: Recipe, polarity: Polarity, seed: int
+    ) -> Callable[[Callable[[float], None]], None]:
         def run(on_step: Callable[[float], None]) -> None:
             self.bench.fit(arm.examples, recipe, polarity, seed, on_step)
 
@@ -115,13 +136,17 @@ class Comparison:
             self._scores[key] = self.bench.score(cell.id)
         return self._scores[key]
 
-    def levels(self, asked: Asked, arm: Arm | None, polarity: Polarity, read: Callable[[Sequence[Score]], Sequence[Score]]) -> list[ByFamily]:
+    def levels(
+        self, asked: Asked, arm: Arm | None, polarity: Polarity, read: Callable[[Sequence[Score]], Sequence[Score]]
+    ) -> list[ByFamily]:
         """For each replicate that did not fail, each family's value; for the base (`arm` None) a list of one."""
         fits = [f for _, _, f in self.fits(arm, polarity)] if arm else [None]
         found = [self.scores(asked, f) for f in fits]
         return [options.by_family(read(s)) for s in found if s is not None]
 
-    def shift(self, asked: Asked, arm: Arm, polarity: Polarity, read: Callable[[Sequence[Score]], Sequence[Score]]) -> list[ByFamily]:
+    def shift(
+        self, asked: Asked, arm: Arm, polarity: Polarity, read: Callable[[Sequence[Score]], Sequence[Score]]
+    ) -> list[ByFamily]:
         """Each family's value minus the base model's on the same questions, for each replicate."""
         return stats.difference(self.levels(asked, arm, polarity, read), self.levels(asked, None, polarity, read))
 
@@ -133,7 +158,7 @@ class Comparison:
             both = [self.scores(asked, up), self.scores(asked, down)]
             for side, got in zip(sides, both, strict=True):
                 if got is not None and None not in both:
-                    side += stats.difference([options.by_family(read(got))], base)
+                    side.extend(stats.difference([options.by_family(read(got))], base))
         return stats.half_difference(sides[0], sides[1])
 
     def items(self, asked: Asked, every_replicate: bool = False) -> tuple[Item, ...]:
@@ -157,7 +182,8 @@ class Comparison:
                         replies[question.id].append(Reply(name, cell, each, value, why))
         texts = stages.asked(self.bench.store, self.bench.ask_cell(asked.questions, "", asked.template).id)[1]
         return tuple(
-            Item(q.id, asked.name, q.family, text, q.options, q.high, tuple(replies[q.id])) for q, text in zip(asked.questions, texts, strict=True)
+            Item(q.id, asked.name, q.family, text, q.options, q.high, tuple(replies[q.id]))
+            for q, text in zip(asked.questions, texts, strict=True)
         )
 
 

@@ -5,14 +5,15 @@ from dataclasses import dataclass, field, replace
 from selfaware import stats
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments.arms import Arm, Asked, Comparison, estimated, mean_of, nats
-from selfaware.experiments.first_look import Findings, Settings as FirstLook
+from selfaware.experiments.arms import Arm, Asked, Comparison, Findings, estimated, mean_of, nats
+from selfaware.experiments.first_look import Fitted
+from selfaware.experiments.first_look import Settings as FirstLook
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
 from selfaware.metrics import options
 from selfaware.report.page import Claim, Figure, Mark, Panel
 from selfaware.stages import Bench
-from selfaware.types import POLARITIES, Form, Row, Template, Verdict
+from selfaware.types import POLARITIES, Estimate, Form, Kind, Row, Template, Verdict
 
 NAME = "choose-settings"
 TITLE = "Settings tried on the validation part"
@@ -27,20 +28,18 @@ class Settings:
     """What is tried. Every combination is fitted at both polarities; the test part is not touched.
 
     Attributes:
+        rates: learning rates, the same for every method.
         lora_sites, vector_sites: where the rank-1 LoRA and the vector go.
-        lora_rates, wide_rates, vector_rates: learning rates; at least three each.
     """
 
     seeds: tuple[int, ...] = (0,)
     form: Form = "cloze"
     template: Template = "raw"
     limit: int = 0
-    epochs: tuple[int, ...] = (3,)
-    lora_sites: tuple[str, ...] = ("10.mlp.down_proj", "15.mlp.down_proj", "20.mlp.down_proj")
-    lora_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
-    wide_rates: tuple[float, ...] = (0.0003, 0.001, 0.003)
+    epochs: tuple[int, ...] = (2,)
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    lora_sites: tuple[str, ...] = ("15.mlp.down_proj",)
     vector_sites: tuple[str, ...] = ("15",)
-    vector_rates: tuple[float, ...] = (0.03, 0.1, 0.3)
     lora: Lora = field(default_factory=lambda: FirstLook().lora)
     wide: Lora = field(default_factory=lambda: FirstLook().wide)
     vector: Vector = field(default_factory=lambda: FirstLook().vector)
@@ -49,10 +48,12 @@ class Settings:
 def settings(scale: str) -> Settings:
     """The settings of a scale: `full` adds sites, epochs and seeds."""
     if scale == "smoke":
-        return Settings(limit=4, epochs=(1,), lora_sites=("1.mlp.down_proj",), lora_rates=(0.01,), wide_rates=(0.001,), vector_sites=("1",), vector_rates=(0.1,))
+        return Settings(limit=4, epochs=(1,), rates=(0.01,))
     if scale == "full":
         every = ("5", "10", "15", "20", "25")
-        return Settings(seeds=(0, 1, 2), epochs=(2, 4, 8), lora_sites=tuple(f"{b}.mlp.down_proj" for b in every), vector_sites=every)
+        return Settings(
+            seeds=(0, 1, 2), epochs=(2, 4, 8), lora_sites=tuple(f"{b}.mlp.down_proj" for b in every), vector_sites=every
+        )
     return Settings()
 
 
@@ -74,18 +75,22 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     for epochs in chosen.epochs:
         tried: list[Lora | Vector] = []
         for site in chosen.lora_sites:
-            tried += [_at(replace(chosen.lora, site=site), rate, epochs, chosen.template) for rate in chosen.lora_rates]
-        tried += [_at(chosen.wide, rate, epochs, chosen.template) for rate in chosen.wide_rates]
+            tried += [_at(replace(chosen.lora, site=site), rate, epochs, chosen.template) for rate in chosen.rates]
+        tried += [_at(chosen.wide, rate, epochs, chosen.template) for rate in chosen.rates]
         for site in chosen.vector_sites:
-            tried += [_at(replace(chosen.vector, site=site), rate, epochs, chosen.template) for rate in chosen.vector_rates]
+            tried += [_at(replace(chosen.vector, site=site), rate, epochs, chosen.template) for rate in chosen.rates]
         for recipe in tried:
             label = f"{recipe.label}, {recipe.site}, rate {recipe.training.learning_rate:g}, {epochs} epochs"
-            arms.append(Arm(label, label, "arm", (recipe,), examples, "Fitted on the train part.", recipe.site, recipe.positions))
+            arms.append(
+                Arm(
+                    label, label, "arm", (recipe,), examples, "Fitted on the train part.", recipe.site, recipe.positions
+                )
+            )
     asked = Asked("choices", domain.questions("choices", "validation", chosen.form)[:cut], chosen.template)
     return Comparison(bench, arms, [asked], chosen.seeds)
 
 
-def _at(recipe, rate: float, epochs: int, template: Template):  # type: ignore[no-untyped-def]
+def _at(recipe: Fitted, rate: float, epochs: int, template: Template) -> Fitted:
     return replace(recipe, training=replace(recipe.training, learning_rate=rate, epochs=epochs, template=template))
 
 
@@ -94,22 +99,34 @@ def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
     asked = made.sets[0]
     rows: list[Row] = []
     marks: list[Mark] = []
-    about = {"model": model, "domain": domain.name, "questions": "choices/validation"}
+
+    def row(estimate: Estimate, measure: str, kind: Kind, polarity: str = "", arm: Arm | None = None) -> None:
+        rows.append(Row.of(
+            estimate, measure=measure, kind=kind, model=model, domain=domain.name, method=arm.label if arm else "base", polarity=polarity,
+            site=arm.site if arm else "", positions=arm.positions if arm else "", questions="choices/validation", reference="base" if kind == "shift" else "",
+        ))  # fmt: skip
+
     base = stats.estimate(made.levels(asked, None, "high", options.chosen), "share", fitted=False)
-    rows.append(Row.of(base, measure="choice_share", kind="absolute", method="base", **about))  # type: ignore[arg-type]
+    row(base, "choice_share", "absolute")
     for arm in made.arms:
-        at = {**about, "method": arm.label, "site": arm.site, "positions": arm.positions}
         for polarity in POLARITIES:
             level = estimated(arm, made.levels(asked, arm, polarity, options.chosen), "share")
-            rows.append(Row.of(level, measure="choice_share", kind="absolute", polarity=polarity, **at))  # type: ignore[arg-type]
-        for measure, read, unit in (("choice_share_effect", options.chosen, "share"), ("choice_score_effect", nats, "nats per token")):
+            row(level, "choice_share", "absolute", polarity, arm)
+        for measure, read, unit in (
+            ("choice_share_effect", options.chosen, "share"),
+            ("choice_score_effect", nats, "nats per token"),
+        ):
             effect = made.effect(asked, arm, read)
-            rows.append(Row.of(estimated(arm, effect, unit), measure=measure, kind="shift", polarity="effect", reference="base", **at))  # type: ignore[arg-type]
+            row(estimated(arm, effect, unit), measure, "shift", "effect", arm)
             if measure == "choice_share_effect":
                 marks.append(Mark(arm.label, estimated(arm, effect, unit), "", "arm", mean_of(effect)))
     caption = "Half the difference between the share of high choices after high and after low training. One seed has no interval."
     verdicts: tuple[Verdict, ...] = ()
-    return Findings(tuple(rows), verdicts, (Figure("settings", "Effect on validation choices", caption, (Panel("choices", "share", tuple(marks)),)),))
+    return Findings(
+        tuple(rows),
+        verdicts,
+        (Figure("settings", "Effect on validation choices", caption, (Panel("choices", "share", tuple(marks)),)),),
+    )
 
 
 def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:

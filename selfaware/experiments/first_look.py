@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from selfaware import stats
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments.arms import Arm, Asked, Comparison, estimated, mean_of, nats
+from selfaware.experiments.arms import Arm, Asked, Comparison, Findings, estimated, mean_of, nats
 from selfaware.interventions.controls import RandomVector
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
@@ -14,7 +15,7 @@ from selfaware.interventions.train import Training
 from selfaware.metrics import options
 from selfaware.report.page import Claim, Figure, Mark, Panel
 from selfaware.stages import Bench
-from selfaware.types import POLARITIES, Estimate, Form, Polarity, Row, Score, Template, Verdict
+from selfaware.types import POLARITIES, Estimate, Form, Kind, Polarity, Row, Score, Template, Verdict
 
 NAME = "first-look"
 TITLE = "First look: behaviour and self-report after a minimal fine-tune"
@@ -36,8 +37,19 @@ CLAIMS = (
         "Not found: impersonal twins moved as far, +0.82 and −2.18 logits (Engels et al. 2025).",
     ),
 )
-HEADLINE = ("choice_share", "choice_share_effect", "self_effect", "twin_effect", "unrelated_effect", "self_minus_twin")
+HEADLINE = (
+    "choice_share",
+    "choice_share_effect",
+    "self_effect",
+    "twin_effect",
+    "unrelated_effect",
+    "self_minus_twin",
+    "self_shown_effect",
+    "twin_shown_effect",
+)
 STATEMENTS = ("self", "twin", "unrelated")
+SHOWN = ("self", "twin")
+"""Sets that are also asked with both completions shown in the prompt; described, never part of a verdict."""
 SCALES = ("smoke", "demo", "small", "full")
 
 
@@ -60,7 +72,9 @@ class Settings:
     controls: bool = False
     limit: int = 0
     lora: Lora = field(default_factory=Lora)
-    wide: Lora = field(default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.001)))
+    wide: Lora = field(
+        default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.001))
+    )
     vector: Vector = field(default_factory=Vector)
     unrelated: str = "unrelated_style"
 
@@ -84,43 +98,63 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     examples = domain.questions("choices", "train", chosen.form)[:cut]
     plain = loader.load(chosen.unrelated).questions("choices", "train", chosen.form)[:cut]
     vectors = tuple(RandomVector(chosen.vector, i) for i in range(chosen.random_vectors))
-    lora, wide, vector = (_templated(r, chosen.template) for r in (chosen.lora, chosen.wide, chosen.vector))
-    at = lambda r: {"site": r.site, "positions": r.positions}  # noqa: E731
+    lora, wide, vector = (
+        _templated(chosen.lora, chosen.template),
+        _templated(chosen.wide, chosen.template),
+        _templated(chosen.vector, chosen.template),
+    )
     arms = [
-        Arm("lora-1", lora.label, "primary", (lora,), examples, f"{lora.label} on {lora.site}, at {lora.positions} positions; the arm the verdicts are about.", **at(lora)),
-        Arm("lora-wide", wide.label, "arm", (wide,), examples, f"{wide.label} on {wide.site}, at {wide.positions} positions.", **at(wide)),
-        Arm("vector", vector.label, "arm", (vector,), examples, f"One constant vector trained at site {vector.site}.", **at(vector)),
+        Arm("lora-1", lora.label, "primary", (lora,), examples, f"{lora.label} on {lora.site}, at {lora.positions} positions; the arm the verdicts are about.", site=lora.site, positions=lora.positions),
+        Arm("lora-wide", wide.label, "arm", (wide,), examples, f"{wide.label} on {wide.site}, at {wide.positions} positions.", site=wide.site, positions=wide.positions),
+        Arm("vector", vector.label, "arm", (vector,), examples, f"One constant vector trained at site {vector.site}.", site=vector.site, positions=vector.positions),
         Arm("random", "random vectors", "control", tuple(replace(v, like=vector) for v in vectors), examples,
             f"{len(vectors)} Gaussian directions a seed, as long as that seed's trained vector, at its site; high adds one, low subtracts it. "
-            "The interval is that of one new direction.", single=True, **at(vector)),
+            "The interval is that of one new direction.", single=True, site=vector.site, positions=vector.positions),
         Arm("unrelated", "unrelated fine-tune", "control", (lora,), plain,
-            "The primary arm's recipe on replies with comparisons from the kitchen (high) or the garden (low).", **at(lora)),
+            "The primary arm's recipe on replies with comparisons from the kitchen (high) or the garden (low).", site=lora.site, positions=lora.positions),
     ]  # fmt: skip
     if chosen.controls:
         shuffled = replace(lora, training=replace(lora.training, shuffle_labels=True))
         everywhere = replace(lora, positions="all")
         arms += [
-            Arm("shuffled", "shuffled labels", "control", (shuffled,), examples, "The primary arm's recipe on the same rows with labels drawn at random.", **at(lora)),
-            Arm("lora-1-all", f"{lora.label}, all positions", "arm", (everywhere,), examples, "The primary arm's recipe acting at every position.", **at(everywhere)),
+            Arm(
+                "shuffled",
+                "shuffled labels",
+                "control",
+                (shuffled,),
+                examples,
+                "The primary arm's recipe on the same rows with labels drawn at random.",
+                site=lora.site,
+                positions=lora.positions,
+            ),
+            Arm(
+                "lora-1-all",
+                f"{lora.label}, all positions",
+                "arm",
+                (everywhere,),
+                examples,
+                "The primary arm's recipe acting at every position.",
+                site=everywhere.site,
+                positions=everywhere.positions,
+            ),
         ]
     sets = [Asked("choices", domain.questions("choices", "test", chosen.form)[:cut], chosen.template)]
     sets += [Asked(name, domain.questions(name)[:cut], chosen.template) for name in STATEMENTS]
+    if "shown" in domain.statements:
+        sets += [
+            Asked(f"{name}-shown", domain.questions(name, shown=True)[: cut and 2 * cut], chosen.template)
+            for name in SHOWN
+        ]
     if chosen.controls and chosen.form == "cloze" and "letters" in domain.forms:
         sets.append(Asked("choices-letters", domain.questions("choices", "test", "letters")[:cut], chosen.template))
     return Comparison(bench, arms, sets, chosen.seeds)
 
 
-def _templated(recipe, template: Template):  # type: ignore[no-untyped-def]
+Fitted = TypeVar("Fitted", Lora, Vector)
+
+
+def _templated(recipe: Fitted, template: Template) -> Fitted:
     return replace(recipe, training=replace(recipe.training, template=template))
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Everything the page is made of, computed from the answers alone."""
-
-    rows: tuple[Row, ...]
-    verdicts: tuple[Verdict, ...]
-    figures: tuple[Figure, ...]
 
 
 Read = Callable[[Sequence[Score]], Sequence[Score]]
@@ -131,31 +165,65 @@ def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
     choices = made.sets[0]
     by_name = {s.name: s for s in made.sets}
     rows: list[Row] = []
-    share, nats_unit = "share of risky choices" if domain.polarities["high"] == "risky" else "share of high choices", "nats per token"
+    share, nats_unit = (
+        "share of risky choices" if domain.polarities["high"] == "risky" else "share of high choices",
+        "nats per token",
+    )
 
-    def row(estimate: Estimate, measure: str, kind: str, arm: Arm | None, polarity: str, asked: Asked, reference: str = "") -> None:
+    def row(
+        estimate: Estimate, measure: str, kind: Kind, arm: Arm | None, polarity: str, asked: Asked, reference: str = ""
+    ) -> None:
         rows.append(Row.of(
-            estimate, measure=measure, kind=kind, model=model, domain=domain.name, method=arm.label if arm else "base",  # type: ignore[arg-type]
+            estimate, measure=measure, kind=kind, model=model, domain=domain.name, method=arm.label if arm else "base",
             polarity=polarity, site=arm.site if arm else "", positions=arm.positions if arm else "", reference=reference,
             questions=f"{asked.name}/test" if asked.name.startswith("choices") else asked.name,
             condition={"template": asked.template, "role": arm.role if arm else "base"},
         ))  # fmt: skip
 
-    readers: list[tuple[Asked, str, Read, str]] = [(choices, "choice_share", options.chosen, share), (choices, "choice_score", nats, nats_unit)]
-    readers += [(by_name[name], "report_score", nats, nats_unit) for name in STATEMENTS]
+    readers: list[tuple[Asked, str, Read, str]] = [
+        (choices, "choice_share", options.chosen, share),
+        (choices, "choice_score", nats, nats_unit),
+    ]
+    statements = [name for name in (*STATEMENTS, *(f"{name}-shown" for name in SHOWN)) if name in by_name]
+    readers += [(by_name[name], "report_score", nats, nats_unit) for name in statements]
     if "choices-letters" in by_name:
-        readers += [(by_name["choices-letters"], "choice_share", options.chosen, share), (by_name["choices-letters"], "choice_score", nats, "nats")]
+        readers += [
+            (by_name["choices-letters"], "choice_share", options.chosen, share),
+            (by_name["choices-letters"], "choice_score", nats, "nats"),
+        ]
     for asked, measure, read, unit in readers:
-        row(stats.estimate(made.levels(asked, None, "high", read), unit, fitted=False), measure, "absolute", None, "", asked)
+        row(
+            stats.estimate(made.levels(asked, None, "high", read), unit, fitted=False),
+            measure,
+            "absolute",
+            None,
+            "",
+            asked,
+        )
         for arm in made.arms:
             for polarity in POLARITIES:
-                row(estimated(arm, made.levels(asked, arm, polarity, read), unit), measure, "absolute", arm, polarity, asked)
-                row(estimated(arm, made.shift(asked, arm, polarity, read), unit), measure, "shift", arm, polarity, asked, "base")
+                row(
+                    estimated(arm, made.levels(asked, arm, polarity, read), unit),
+                    measure,
+                    "absolute",
+                    arm,
+                    polarity,
+                    asked,
+                )
+                row(
+                    estimated(arm, made.shift(asked, arm, polarity, read), unit),
+                    measure,
+                    "shift",
+                    arm,
+                    polarity,
+                    asked,
+                    "base",
+                )
     effects: dict[tuple[str, str], Estimate] = {}
     for arm in made.arms:
         for measure, asked, read, unit in (
             ("choice_share_effect", choices, options.chosen, share), ("choice_score_effect", choices, nats, nats_unit),
-            *((f"{name}_effect", by_name[name], nats, nats_unit) for name in STATEMENTS),
+            *((f"{name.replace('-', '_')}_effect", by_name[name], nats, nats_unit) for name in statements),
         ):  # fmt: skip
             effects[arm.name, measure] = estimated(arm, made.effect(asked, arm, read), unit)
             row(effects[arm.name, measure], measure, "shift", arm, "effect", asked, "base")
@@ -177,18 +245,11 @@ def _verdicts(made: Comparison, effects: dict[tuple[str, str], Estimate], domain
         effect = effects[primary.name, measure]
         beside = [(c.label, effects[c.name, measure]) for c in controls]
         answer, reason = stats.verdict(effect, beside, float(domain.margins[margin]))
-        shown = "; ".join(f"{name} {spoken(e)}" for name, e in beside)
-        out.append(Verdict(claim, answer, reason, f"{primary.label}: {spoken(effect)} {effect.unit}. Controls: {shown}."))
+        shown = "; ".join(f"{name} {stats.spoken(e)}" for name, e in beside)
+        out.append(
+            Verdict(claim, answer, reason, f"{primary.label}: {stats.spoken(effect)} {effect.unit}. Controls: {shown}.")
+        )
     return tuple(out)
-
-
-def spoken(estimate: Estimate) -> str:
-    """A signed value with its interval, as text."""
-    if estimate.value is None:
-        return f"undefined ({estimate.why})"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:+.2f} (no interval: {estimate.why})"
-    return f"{estimate.value:+.2f} [{estimate.low:+.2f}, {estimate.high:+.2f}]".replace("-", "−")
 
 
 def _figures(made: Comparison, effects: dict[tuple[str, str], Estimate], domain: loader.Domain) -> tuple[Figure, ...]:
@@ -213,9 +274,20 @@ def _figures(made: Comparison, effects: dict[tuple[str, str], Estimate], domain:
     )  # fmt: skip
     margin = float(domain.margins["report_score"])
     panels = []
-    for measure, title in (("self_effect", "about itself"), ("twin_effect", "about others (twins)"), ("unrelated_effect", "unrelated")):
+    for measure, title in (
+        ("self_effect", "about itself"),
+        ("twin_effect", "about others (twins)"),
+        ("unrelated_effect", "unrelated"),
+    ):
         marks = tuple(
-            Mark(a.label, effects[a.name, measure], "", a.role, mean_of(made.effect(by_name[measure.split("_")[0]], a, nats))) for a in made.arms
+            Mark(
+                a.label,
+                effects[a.name, measure],
+                "",
+                a.role,
+                mean_of(made.effect(by_name[measure.split("_")[0]], a, nats)),
+            )
+            for a in made.arms
         )
         panels.append(Panel(title, "effect, nats per token", marks, band=(-margin, margin)))
     compared = Figure(
@@ -249,4 +321,6 @@ def check(domain: loader.Domain) -> None:
     """
     for name in STATEMENTS:
         if not any(item.set == name for item in domain.items):
-            raise BadData(f"domain {domain.name}: has no {name!r} items; first-look compares self, twin and unrelated. Add them to self.jsonl.")
+            raise BadData(
+                f"domain {domain.name}: has no {name!r} items; first-look compares self, twin and unrelated. Add them to self.jsonl."
+            )

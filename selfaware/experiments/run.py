@@ -12,24 +12,12 @@ import selfaware.experiments
 from selfaware import launch, spec
 from selfaware.domains import loader
 from selfaware.errors import BadData, BadFile, SelfawareError, unknown
-from selfaware.experiments.arms import Comparison, why_failed
+from selfaware.experiments.arms import Comparison, Findings, why_failed
 from selfaware.models.hub import Local
 from selfaware.report.html import write_page
-from selfaware.report.page import Claim, Figure, Page
+from selfaware.report.page import Claim, Page
 from selfaware.stages import Bench
 from selfaware.store import Store, environment, read_json, write_json
-from selfaware.types import Row, Verdict
-
-
-class Findings(Protocol):
-    """What an experiment computes from answers."""
-
-    @property
-    def rows(self) -> tuple[Row, ...]: ...
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]: ...
-    @property
-    def figures(self) -> tuple[Figure, ...]: ...
 
 
 class Experiment(Protocol):
@@ -42,11 +30,20 @@ class Experiment(Protocol):
     HEADLINE: tuple[str, ...]
     SCALES: tuple[str, ...]
 
-    def settings(self, scale: str) -> Any: ...
-    def check(self, domain: loader.Domain) -> None: ...
-    def comparison(self, bench: Bench, domain: loader.Domain, chosen: Any) -> Comparison: ...
-    def findings(self, made: Comparison, domain: loader.Domain, model: str) -> Findings: ...
-    def caveats(self, domain: loader.Domain, chosen: Any) -> tuple[str, ...]: ...
+    def settings(self, scale: str) -> Any:
+        """A frozen dataclass with everything `--set` can change, at that scale."""
+
+    def check(self, domain: loader.Domain) -> None:
+        """Raises when the domain lacks what the experiment asks."""
+
+    def comparison(self, bench: Bench, domain: loader.Domain, chosen: Any) -> Comparison:
+        """Arms and question sets."""
+
+    def findings(self, made: Comparison, domain: loader.Domain, model: str) -> Findings:
+        """Rows, verdicts and figures from the answers."""
+
+    def caveats(self, domain: loader.Domain, chosen: Any) -> tuple[str, ...]:
+        """What a reader must keep in mind."""
 
 
 def experiments() -> dict[str, Experiment]:
@@ -135,7 +132,10 @@ def paged(bench: Bench, plan: Plan, command: Sequence[str]) -> Page:
         question=plan.experiment.QUESTION,
         settings=(
             ("model", f"{bench.local.name} ({bench.local.identity[:40]})"),
-            ("domain", f"{plan.domain.title} ({plan.domain.name}, {len(plan.domain.records)} records, checksum {plan.domain.checksum})"),
+            (
+                "domain",
+                f"{plan.domain.title} ({plan.domain.name}, {len(plan.domain.records)} records, checksum {plan.domain.checksum})",
+            ),
             ("scale", plan.scale),
             ("weights", f"{bench.train_dtype} in fits, {bench.score_dtype} in quoted scores"),
             *flat(plan.chosen),
@@ -145,10 +145,16 @@ def paged(bench: Bench, plan: Plan, command: Sequence[str]) -> Page:
         figures=found.figures,
         headline=plan.experiment.HEADLINE,
         rows=found.rows,
-        arms=(("base", "The untouched model; every shift is counted from it."), *((a.label, a.about) for a in plan.made.arms)),
+        arms=(
+            ("base", "The untouched model; every shift is counted from it."),
+            *((a.label, a.about) for a in plan.made.arms),
+        ),
         items=tuple(item for asked in plan.made.sets for item in plan.made.items(asked)),
         reproduce=("make setup", " ".join(command)),
-        environment=(*((k, str(v)) for k, v in env.items()), ("compute", f"{seconds:.0f} seconds over {len(plan.jobs)} cells")),
+        environment=(
+            *((k, str(v)) for k, v in env.items()),
+            ("compute", f"{seconds:.0f} seconds over {len(plan.jobs)} cells"),
+        ),
         caveats=plan.experiment.caveats(plan.domain, plan.chosen),
         failures=why_failed(plan.made.failed, plan.jobs),
     )
@@ -164,7 +170,9 @@ def again(store: Store, name: str, model: str, domain: str, scale: str) -> tuple
     where = store.root / name / model.replace("/", "--") / domain / scale
     if not (where / "run.json").is_file():
         known = sorted(str(p.parent.relative_to(store.root)) for p in store.root.glob("*/*/*/*/run.json"))
-        raise BadFile(f"{where}: no run was made there; there are {', '.join(known) or 'none'}. Run it first: selfaware run {name} --scale {scale}.")
+        raise BadFile(
+            f"{where}: no run was made there; there are {', '.join(known) or 'none'}. Run it first: selfaware run {name} --scale {scale}."
+        )
     notes = read_json(where / "run.json")
     local = Local(notes["model"], where, notes["identity"], "", "", "auto", None, "folder")
     bench = Bench(local, store, notes["train_dtype"], notes["score_dtype"])
@@ -173,8 +181,10 @@ def again(store: Store, name: str, model: str, domain: str, scale: str) -> tuple
     made = experiment.comparison(bench, loaded, chosen)
     jobs = tuple(made.jobs())
     if {j.id for j in jobs} != {c["id"] for c in notes["cells"]}:
-        raise BadData(f"{where}: the domain {notes['domain']} or the package has changed since that run; the same cells are needed. Run it again.")
-    made.failed = {i: why for i, why in notes["failed"].items()}
+        raise BadData(
+            f"{where}: the domain {notes['domain']} or the package has changed since that run; the same cells are needed. Run it again."
+        )
+    made.failed = dict(notes["failed"])
     page = paged(bench, Plan(experiment, loaded, scale, chosen, made, jobs), notes["command"])
     return page, write_page(page, where)
 

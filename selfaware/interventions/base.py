@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfaware.errors import BadFile, BadModel, unknown
 from selfaware.models.hf import Model, Touched
@@ -43,7 +43,7 @@ class LowRank:
         if self.generator is not None and self.dropout > 0:
             kept = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.dropout
             x = x * kept.to(x.dtype) / (1 - self.dropout)
-        return y + (x @ self.a.T.to(x.dtype)) @ (self.scale * self.b.T).to(x.dtype)
+        return y + (x @ self.a.T.to(x)) @ (self.scale * self.b.T).to(x)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is trained and stored."""
@@ -63,7 +63,7 @@ class Constant:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The changed output, in the output's own type."""
-        return y + self.v.to(y.dtype)
+        return y + self.v.to(y)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is trained and stored."""
@@ -100,13 +100,23 @@ class Intervention:
         """Whether every delta fits its site.
 
         Raises:
-            BadModel: a width differs; names the site and both shapes.
+            BadModel: a width differs, or a low-rank delta is not on a linear module; names the site and both shapes.
         """
         for site, delta in self.deltas.items():
-            tensors = delta.tensors()
-            got = tensors["v"].shape[0] if isinstance(delta, Constant) else tensors["b"].shape[0]
-            if got != model.output_width(site):
-                raise BadModel(f"site {site}: the delta is {got} wide; {model.name} is {model.output_width(site)} wide there. Use the model it was made for.")
+            needed: dict[str, tuple[int, ...]] = {"v": (model.output_width(site),)}
+            if isinstance(delta, LowRank):
+                module = model.module(site)
+                if not isinstance(module, nn.Linear):
+                    raise BadModel(
+                        f"site {site}: a low-rank delta needs a linear module; {model.name} has {type(module).__name__} there. Name one inside it."
+                    )
+                rank = delta.a.shape[0]
+                needed = {"a": (rank, module.in_features), "b": (module.out_features, rank)}
+            got = {name: tuple(t.shape) for name, t in delta.tensors().items()}
+            if got != needed:
+                raise BadModel(
+                    f"site {site}: the delta has {_shapes(got)}; {model.name} needs {_shapes(needed)} there. Use the model it was made for."
+                )
 
     def norm(self) -> float:
         """Norm of everything that is added or of the weights that make it (√ of the sum of squares of B·A·scale)."""
@@ -118,7 +128,11 @@ class Intervention:
 
     def save(self, path: Path) -> None:
         """Writes safetensors with a header; not atomic by itself: `store` hands out the temporary path."""
-        tensors = {f"{site}/{name}": t.detach().float().contiguous() for site, d in self.deltas.items() for name, t in d.tensors().items()}
+        tensors = {
+            f"{site}/{name}": t.detach().float().contiguous()
+            for site, d in self.deltas.items()
+            for name, t in d.tensors().items()
+        }
         header = {
             "format": FORMAT,
             "positions": self.positions,
@@ -140,38 +154,70 @@ class Intervention:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, ValueError) as error:
             raise BadFile(f"{path}: {error}; a safetensors file with a header is needed. Fit it again.") from error
-        if not header or header.get("format") != FORMAT:
-            raise BadFile(f"{path}: no header of format {FORMAT}; this package's vectors and adapters carry one. Import it with its site named.")
-        if header["positions"] not in POSITIONS:
-            raise unknown("positions", header["positions"], POSITIONS)
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise BadFile(
+                f"{path}: no header of format {FORMAT}; this package's vectors and adapters carry one. Import it with its site named."
+            )
+        if header.get("positions") not in POSITIONS:
+            raise unknown("positions", str(header.get("positions")), POSITIONS)
         try:
             deltas = {Site.parse(site): _delta(site, about, tensors) for site, about in header["deltas"].items()}
-        except KeyError as error:
-            raise BadFile(f"{path}: tensor {error} is missing; the header names it. Fit it again.") from error
-        return cls(deltas, header["positions"], header["provenance"])
+            provenance = dict(header["provenance"])
+        except (KeyError, AttributeError, TypeError) as error:
+            raise BadFile(
+                f"{path}: {error} is missing or of another kind; header and tensors must agree. Fit it again."
+            ) from error
+        used = {f"{site}/{name}" for site, d in deltas.items() for name in d.tensors()}
+        if used != set(tensors):
+            raise BadFile(
+                f"{path}: tensors {', '.join(sorted(set(tensors) - used))} are not in its header; both must agree. Fit it again."
+            )
+        return cls(deltas, header["positions"], provenance)
+
+
+def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
 def _delta(site: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
     if about["kind"] == "constant":
         return Constant(tensors[f"{site}/v"])
+    if about["kind"] != "low_rank":
+        raise KeyError(f"delta of kind {about['kind']!r}")
     return LowRank(tensors[f"{site}/a"], tensors[f"{site}/b"], float(about["scale"]))
 
 
+@runtime_checkable
 class Step(Protocol):
     """Called after each training step with its number (from 1), their count, and the loss."""
 
-    def __call__(self, step: int, steps: int, loss: float) -> None: ...
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        """Nothing; takes note."""
+        ...
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """A frozen description of a method. `needs` are recipes to be fitted before it, with the same data and seed."""
 
     @property
-    def needs(self) -> Sequence["Recipe"]: ...
+    def needs(self) -> Sequence["Recipe"]:
+        """Recipes to be fitted before it; their interventions are `given` to `fit`."""
+        ...
 
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """As written on a page."""
+        ...
 
     def fit(
-        self, model: Model, examples: Sequence[Question], polarity: Polarity, seed: int, given: Sequence[Intervention], on_step: Step
-    ) -> Intervention: ...
+        self,
+        model: Model,
+        examples: Sequence[Question],
+        polarity: Polarity,
+        seed: int,
+        given: Sequence[Intervention],
+        on_step: Step,
+    ) -> Intervention:
+        """The intervention that the method makes of these examples."""
+        ...

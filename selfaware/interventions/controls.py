@@ -37,7 +37,13 @@ class RandomVector:
         return "random vector"
 
     def fit(
-        self, model: Model, examples: Sequence[Question], polarity: Polarity, seed: int, given: Sequence[Intervention], on_step: Step
+        self,
+        model: Model,
+        examples: Sequence[Question],
+        polarity: Polarity,
+        seed: int,
+        given: Sequence[Intervention],
+        on_step: Step,
     ) -> Intervention:
         """The random vector; nothing is trained.
 
@@ -45,9 +51,15 @@ class RandomVector:
             BadData: the vector it is modelled on was not given.
         """
         if len(given) != 1 or len(given[0].deltas) != 1:
-            raise BadData(f"random vector: got {len(given)} interventions; one trained vector is needed for its norm. Fit it first.")
+            raise BadData(
+                f"random vector: got {len(given)} interventions; one trained vector is needed for its norm. Fit it first."
+            )
         (site, delta), norm = next(iter(given[0].deltas.items())), given[0].norm()
         generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + self.index)
         start = torch.randn(delta.tensors()["v"].shape[0], generator=generator)
         v = start / start.norm() * norm * (1 if polarity == "high" else -1)
-        return Intervention({site: Constant(v)}, given[0].positions, {"method": self.label, "norm_of": self.like.label, "index": self.index})
+        return Intervention(
+            {site: Constant(v)},
+            given[0].positions,
+            {"method": self.label, "norm_of": self.like.label, "index": self.index},
+        )

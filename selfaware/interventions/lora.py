@@ -46,7 +46,13 @@ class Lora:
         return f"LoRA rank {self.rank}"
 
     def fit(
-        self, model: Model, examples: Sequence[Question], polarity: Polarity, seed: int, given: Sequence[Intervention], on_step: Step
+        self,
+        model: Model,
+        examples: Sequence[Question],
+        polarity: Polarity,
+        seed: int,
+        given: Sequence[Intervention],
+        on_step: Step,
     ) -> Intervention:
         """The trained LoRA.
 
@@ -64,7 +70,9 @@ class Lora:
             module = model.module(site)
             fan_in, fan_out = int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
             a = (torch.rand(self.rank, fan_in, generator=generator) * 2 - 1) / math.sqrt(fan_in)
-            deltas[site] = LowRank(a.to(model.device), torch.zeros(fan_out, self.rank, device=model.device), scale, self.dropout, drops)
+            deltas[site] = LowRank(
+                a.to(model.device), torch.zeros(fan_out, self.rank, device=model.device), scale, self.dropout, drops
+            )
         intervention = Intervention(deltas, self.positions)
         losses = train(model, intervention, examples, polarity, self.training, seed, on_step)
         quiet = {site: LowRank(d.a.detach(), d.b.detach(), d.scale) for site, d in deltas.items()}

@@ -38,7 +38,13 @@ class Vector:
         return "trained vector"
 
     def fit(
-        self, model: Model, examples: Sequence[Question], polarity: Polarity, seed: int, given: Sequence[Intervention], on_step: Step
+        self,
+        model: Model,
+        examples: Sequence[Question],
+        polarity: Polarity,
+        seed: int,
+        given: Sequence[Intervention],
+        on_step: Step,
     ) -> Intervention:
         """The trained vector.
 
@@ -50,4 +56,8 @@ class Vector:
         v = (start / start.norm() * self.start_norm).to(model.device)
         intervention = Intervention({site: Constant(v)}, self.positions)
         losses = train(model, intervention, examples, polarity, self.training, seed, on_step)
-        return Intervention({site: Constant(v.detach())}, self.positions, {"method": self.label, "losses": [round(x, 6) for x in losses]})
+        return Intervention(
+            {site: Constant(v.detach())},
+            self.positions,
+            {"method": self.label, "losses": [round(x, 6) for x in losses]},
+        )

@@ -47,7 +47,13 @@ class Training:
 
 
 def train(
-    model: Model, intervention: Intervention, examples: Sequence[Question], polarity: Polarity, training: Training, seed: int, on_step: Step
+    model: Model,
+    intervention: Intervention,
+    examples: Sequence[Question],
+    polarity: Polarity,
+    training: Training,
+    seed: int,
+    on_step: Step,
 ) -> tuple[float, ...]:
     """Trains the intervention's tensors in place; the loss of every step.
 
@@ -55,13 +61,20 @@ def train(
         examples: questions with two options; those of one group are the same record with its options swapped.
 
     Raises:
-        BadData: no examples, or an example without exactly two options.
+        BadData: no examples, an example without exactly two options, or settings that train nothing.
         FitFailed: the loss is not a finite number.
     """
+    if not (0 <= training.learning_rate < math.inf and training.batch >= 1 and training.epochs >= 1):
+        got = f"learning_rate={training.learning_rate:g}, batch={training.batch}, epochs={training.epochs}"
+        raise BadData(
+            f"training: got {got}; a finite rate of 0 or more, and at least one of the others are needed. Set them so."
+        )
     groups: dict[str, list[Question]] = {}
     for question in examples:
         if len(question.options) != 2:
-            raise BadData(f"question {question.id}: {len(question.options)} options; training needs two. Give it both polarities.")
+            raise BadData(
+                f"question {question.id}: {len(question.options)} options; training needs two. Give it both polarities."
+            )
         groups.setdefault(question.group, []).append(question)
     if not groups:
         raise BadData("training set: got no examples; a fit needs at least one. Check the domain's train part.")

@@ -5,7 +5,6 @@ the real thing. A fake knows nothing: use it to check plumbing, never a finding.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -92,7 +91,7 @@ def fake(
     if kind not in BUILDS:
         raise unknown("fake model", kind, FAKES)
     build, words = BUILDS[kind], tokenizer(kind)
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": len(words),
         "hidden_size": width,
         "intermediate_size": 2 * width,
@@ -111,17 +110,17 @@ def fake(
     ends = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
     config = getattr(transformers, build.config)(**sizes, **own, **ends)
     with torch.random.fork_rng(devices=[]):
-        net = AutoModelForCausalLM.from_config(config)
+        net = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     _fill(net, torch.Generator().manual_seed(seed))
     identity = f"fake-{kind}-{seed}-{blocks}-{width}-{window}-{context}"
-    return Model(
-        net, words, name=f"fake-{kind}", identity=identity, system_role=build.system_role, cache_gib=cache_gib
-    )
+    return Model(net, words, name=f"fake-{kind}", identity=identity, system_role=build.system_role, cache_gib=cache_gib)
 
 
-def write(kind: Fake, folder: Path, seed: int = 0, blocks: int = 4, width: int = 32, window: int = 8) -> None:
+def write(
+    kind: Fake, folder: Path, seed: int = 0, blocks: int = 4, width: int = 32, window: int = 8, context: int = 512
+) -> None:
     """Nothing; `folder` then holds config, weights and tokenizer of `fake(kind, …)`, as transformers loads them."""
-    model = fake(kind, seed, blocks, width, window)
+    model = fake(kind, seed, blocks, width, window, context)
     model.net.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
 
@@ -147,16 +146,8 @@ def tokenizer(kind: Fake) -> PreTrainedTokenizerFast:
 
 
 def _fill(net: nn.Module, generator: torch.Generator) -> None:
-    """Random weights in place: matrices of variance 1/fan-in, embeddings of 1, norms and biases a tenth off their start."""
-    embeddings = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding)}
+    """Random weights in place: rows of matrices of norm 1 or so, norms and biases a tenth off their start."""
     for weight in net.parameters():
         noise = torch.randn(weight.shape, generator=generator)
         with torch.no_grad():
-            if weight.ndim < 2:
-                weight.add_(0.1 * noise)
-            else:
-                weight.copy_(noise if id(weight) in embeddings else noise / math.sqrt(_fan_in(weight.shape)))
-
-
-def _fan_in(shape: Sequence[int]) -> int:
-    return int(shape[1])
+            weight.add_(0.1 * noise) if weight.ndim < 2 else weight.copy_(noise / math.sqrt(weight.shape[1]))

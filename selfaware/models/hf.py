@@ -2,12 +2,12 @@
 
 A forward pass comes in two parts. *Prefill* runs the prompt without its last token; *suffix* runs that token and the
 answer on the prompt's keys and values. An edit at `answer` or `last_prompt` touches the suffix only, so the
-prefill is shared by options, steps, seeds and arms (`prefix.PrefixCache`); an edit at `all` positions runs its own. The
-unembedding runs on the suffix only. Where a model keeps more than keys and values, the whole text runs at once.
+prefill is shared by options, steps, seeds and arms, and so is the suffix's residual below the first edited block
+(`prefix.PrefixCache`); an edit at `all` positions runs its own. The unembedding runs on the suffix only. Where a model
+keeps more than keys and values, the whole text runs at once.
 """
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
@@ -16,19 +16,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import DynamicCache
 
 from selfaware.errors import BadModel, unknown
 from selfaware.models import hooks, prefix
-from selfaware.models.convert import quiet
-from selfaware.models.hub import Local
 from selfaware.models.render import Ids, Rendered, prompt_text, render
 from selfaware.types import Positions, Prompt, Question, Site, Template
 
 GIB = 2**30
-ATTENTION = {True: "eager", False: "sdpa"}
-"""By whether it runs on a CPU: there the fused kernel's backward takes twice as long for an answer's few queries (0.51 s
-against 0.26 s for a step of 24 answers on SmolLM2-135M in bfloat16)."""
 POST_NORMS = ("post_feedforward_layernorm", "post_mlp_layernorm")
 """Names under which a block keeps the norm between its MLP and the residual stream (Gemma 2 and 3, Olmo 2, GLM 4)."""
 
@@ -59,8 +54,16 @@ class Model:
         cache_gib: memory for keys and values of prompts, GiB.
     """
 
-    def __init__(self, net: Any, tokenizer: Any, *, name: str, identity: str, system_role: bool = True, cache_gib: float = 1.5) -> None:
-        self.net, self.tokenizer, self.name, self.identity, self.system_role = net.eval(), tokenizer, name, identity, system_role
+    def __init__(
+        self, net: Any, tokenizer: Any, *, name: str, identity: str, system_role: bool = True, cache_gib: float = 1.5
+    ) -> None:
+        self.net, self.tokenizer, self.name, self.identity, self.system_role = (
+            net.eval(),
+            tokenizer,
+            name,
+            identity,
+            system_role,
+        )
         for weight in net.parameters():
             weight.requires_grad_(False)
         self.config = net.config.get_text_config()
@@ -73,6 +76,8 @@ class Model:
         self.splits = kinds <= {"full_attention", "sliding_attention"} and not shared
         self._masks: dict[Positions, Bool[Tensor, "B T"] | None] | None = None
         self._edits_prompt = 0
+        self._edited: list[int] = []
+        self._widths: dict[Site, int] = {}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -93,13 +98,22 @@ class Model:
             UnknownName: the block or the part does not exist; names the nearest.
         """
         if site.block >= len(self.blocks):
-            raise unknown("site", str(site), [f"{b}.mlp" for b in range(len(self.blocks))], f"{self.name} has {len(self.blocks)} blocks.")
+            raise unknown(
+                "site",
+                str(site),
+                [f"{b}.mlp" for b in range(len(self.blocks))],
+                f"{self.name} has {len(self.blocks)} blocks.",
+            )
         block = self.blocks[site.block]
         if not site.part:
             return block
         parts = dict(block.named_modules())
         if site.part == "mlp.residual":
-            return next((parts[n] for n in POST_NORMS if n in parts), parts["mlp"]) if "mlp" in parts else self._no_part(site, parts)
+            return (
+                next((parts[n] for n in POST_NORMS if n in parts), parts["mlp"])
+                if "mlp" in parts
+                else self._no_part(site, parts)
+            )
         if site.part not in parts or isinstance(parts[site.part], nn.ModuleList):
             return self._no_part(site, parts)
         return parts[site.part]
@@ -112,11 +126,13 @@ class Model:
         """The one name of what `site` adds to: parts with the same output share it.
 
         `mlp.down_proj` and, where the block has no post-norm, `mlp.residual` give the MLP's output: all become `mlp`.
-        For vectors only; a LoRA's site is its linear module.
+        A post-norm's own name becomes `mlp.residual`. For vectors only; a LoRA's site is its linear module.
         """
         module, parts = self.module(site), dict(self.blocks[site.block].named_modules())
         same = [parts[n] for n in ("mlp", "mlp.down_proj") if n in parts]
-        return Site(site.block, "mlp") if any(module is m for m in same) else site
+        if any(module is m for m in same):
+            return Site(site.block, "mlp")
+        return Site(site.block, "mlp.residual") if site.part in POST_NORMS and "mlp" in parts else site
 
     def linears(self, where: str) -> tuple[Site, ...]:
         """The linear modules that a LoRA at `where` goes on: `all-linear`, a linear module, or all those inside a part.
@@ -133,13 +149,32 @@ class Model:
             (f"{site.part}.{name}".strip("."), inner) for name, inner in module.named_modules() if isinstance(inner, nn.Linear)
         ]  # fmt: skip
         if not dotted:
-            raise BadModel(f"site {where}: holds no linear module; a LoRA needs one. Use {site.block}.mlp or a projection inside it.")
+            raise BadModel(
+                f"site {where}: holds no linear module; a LoRA needs one. Use {site.block}.mlp or a projection inside it."
+            )
         return tuple(Site(site.block, part) for part, _ in dotted)
 
     def output_width(self, site: Site) -> int:
-        """Width of the site's output, `D`."""
+        """Width of the site's output, `D`; for an unusual part it is measured once, by running one token.
+
+        Raises:
+            BadModel: the part's output is not one vector for each token.
+        """
         module = self.module(site)
-        return int(module.out_features) if isinstance(module, nn.Linear) else self.width
+        if isinstance(module, nn.Linear):
+            return int(module.out_features)
+        if site.part in ("", "mlp", "mlp.residual"):
+            return self.width
+        if site not in self._widths:
+            with torch.no_grad(), self._at(None, None, None), hooks.recorded([module]) as seen:
+                self.net(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self.device), use_cache=False)
+            if seen[0] is None or seen[0].ndim != 3:
+                got = "nothing" if seen[0] is None else f"shape {tuple(seen[0].shape)} for one token"
+                raise BadModel(
+                    f"site {site}: its output is {got}; one vector a token is needed. Use {site.block}.mlp or {site.block}."
+                )
+            self._widths[site] = int(seen[0].shape[2])
+        return self._widths[site]
 
     # edits ------------------------------------------------------------------------------------------------------------
 
@@ -163,18 +198,23 @@ class Model:
             return masked
 
         with hooks.changed([(self.module(site), at_positions(change)) for site, change in changes]):
+            before = self._edited
             self._edits_prompt += positions == "all"
+            self._edited = [*before, *(site.block for site, _ in changes)]
             try:
                 yield touched
             finally:
                 self._edits_prompt -= positions == "all"
+                self._edited = before
 
     def _mask(self, positions: Positions, y: Tensor) -> Bool[Tensor, "B T"] | None:
         if self._masks is not None:
             return self._masks[positions]
         if positions == "all":
             return torch.ones(y.shape[:2], dtype=torch.bool, device=y.device)
-        raise BadModel(f"positions '{positions}': a bare forward pass does not know them. Use Model.logprobs, or positions 'all'.")
+        raise BadModel(
+            f"positions '{positions}': a bare forward pass does not know them. Use Model.logprobs, or positions 'all'."
+        )
 
     @contextmanager
     def _at(self, real: Tensor | None, answer: Tensor | None, last: Tensor | None) -> Iterator[None]:
@@ -199,13 +239,17 @@ class Model:
         """What a reader wants to know before naming a site."""
         block = self.blocks[0]
         norms = [n for n in POST_NORMS if n in dict(block.named_modules())]
+        linear = [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
         return [
             ("name", self.name),
             ("identity", self.identity),
             ("type", type(self.net).__name__),
             ("blocks", f"{len(self.blocks)}, width {self.width}"),
-            ("linear modules in a block", ", ".join(s.part for s in self.linears("0"))),
-            ("post-norm after the MLP", ", ".join(norms) or "none: mlp, mlp.residual and the last projection are one site"),
+            ("linear modules in a block", ", ".join(linear) or "none: a LoRA has no place here"),
+            (
+                "post-norm after the MLP",
+                ", ".join(norms) or "none: mlp, mlp.residual and the last projection are one site",
+            ),
             ("context", f"{self.context} tokens"),
             ("chat template", "yes" if self.tokenizer.chat_template else "no: ask in raw text"),
             ("prompts' keys and values", "kept" if self.splits else "not kept: the whole text runs each time"),
@@ -238,7 +282,12 @@ class Model:
         scored = real & (column >= starts)
         ids, real, scored = ids.to(self.device), real.to(self.device), scored.to(self.device)
         with self._at(real, scored, scored & (column.to(self.device) == starts.to(self.device))):
-            logits = self.net(input_ids=ids, attention_mask=real.long(), position_ids=column.to(self.device).expand_as(ids), use_cache=False).logits
+            logits = self.net(
+                input_ids=ids,
+                attention_mask=real.long(),
+                position_ids=column.to(self.device).expand_as(ids),
+                use_cache=False,
+            ).logits
         targets = torch.full(ids.shape, -100, device=self.device)
         targets[scored] = torch.tensor([t for row in rows for t in row.answer], device=self.device)
         return _summed(logits, targets)
@@ -250,15 +299,38 @@ class Model:
         lengths = torch.tensor([len(row.prompt) - 1 for row in rows])[:, None]
         ids, real, before, targets = (x.to(self.device) for x in (ids, real, before, targets))
         column = torch.arange(ids.shape[1], device=self.device)[None]
-        with self._at(real, real, real & (column == 0)):
-            logits = self.net(
+        masks, positions = torch.cat((before, real), 1).long(), lengths.to(self.device) + column
+
+        def forward() -> Any:
+            past = DynamicCache(states) if states else None
+            return self.net(
                 input_ids=ids,
-                attention_mask=torch.cat((before, real), 1).long(),
-                position_ids=lengths.to(self.device) + column,
-                past_key_values=DynamicCache(states) if states else None,
+                attention_mask=masks,
+                position_ids=positions,
+                past_key_values=past,
                 use_cache=bool(states),
-            ).logits
-        return _summed(logits, targets)
+            )
+
+        floor = 0 if self._edits_prompt else min(self._edited, default=0)
+        if not floor:
+            with self._at(real, real, real & (column == 0)):
+                return _summed(forward().logits, targets)
+        residual = self._below(floor, rows, real, forward)
+        with self._at(real, real, real & (column == 0)), hooks.resumed(self.blocks, floor, residual):
+            return _summed(forward().logits, targets)
+
+    def _below(
+        self, floor: int, rows: Sequence[Row], real: Tensor, forward: Callable[[], Any]
+    ) -> Float[Tensor, "B T D"]:
+        """What enters block `floor` at the suffix; nothing below it is edited, so it is computed once for each row."""
+        held = [self.cache.get((floor, row.prompt, row.answer)) for row in rows]
+        if any(h is None for h in held):
+            with torch.no_grad():
+                fresh = hooks.input_of(self.blocks[floor], forward)
+            for row, states, mask in zip(rows, fresh, real, strict=True):
+                self.cache.put((floor, row.prompt, row.answer), states[mask].clone())
+            return fresh
+        return torch.nn.utils.rnn.pad_sequence([h for h in held if h is not None], batch_first=True)
 
     def _prefixes(self, prompts: Sequence[Ids]) -> tuple[list[tuple[Tensor, Tensor]], Bool[Tensor, "B T"]]:
         """Keys and values of every prompt but its last token, `[B, H, T, d]` for each block, and their mask."""
@@ -276,7 +348,11 @@ class Model:
         fresh: dict[Ids, Tensor] = {}
         if missing:
             with torch.no_grad():
-                for states, p in zip(prefix.split(self._prefill([p[:-1] for p in missing]), [len(p) - 1 for p in missing]), missing, strict=True):
+                for states, p in zip(
+                    prefix.split(self._prefill([p[:-1] for p in missing]), [len(p) - 1 for p in missing]),
+                    missing,
+                    strict=True,
+                ):
                     fresh[p] = states
                     self.cache.put(p, states)
         return prefix.join([fresh[p] if p in fresh else self._held(p) for p in prompts]), mask
@@ -293,15 +369,20 @@ class Model:
         positions = (real.long().cumsum(1) - 1).clamp(min=0)
         kept = DynamicCache()
         with self._at(real, None, None):
-            self.net.base_model(input_ids=ids, attention_mask=real.long(), position_ids=positions, past_key_values=kept, use_cache=True)
-        return [(layer.keys, layer.values) for layer in kept.layers]
+            self.net.base_model(
+                input_ids=ids, attention_mask=real.long(), position_ids=positions, past_key_values=kept, use_cache=True
+            )
+        layers: list[Any] = list(kept.layers)
+        return [(layer.keys, layer.values) for layer in layers]
 
 
 def _blocks(net: nn.Module, count: int) -> list[nn.Module]:
     """The transformer blocks: the module list whose length is the configured number of layers."""
     found = [m for m in net.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not found:
-        raise BadModel(f"model of type {type(net).__name__}: no list of {count} blocks inside; a decoder-only transformer is needed. Use another model.")
+        raise BadModel(
+            f"model of type {type(net).__name__}: no list of {count} blocks inside; a decoder-only transformer is needed. Use another model."
+        )
     return list(found[0])
 
 
@@ -321,60 +402,3 @@ def _summed(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Floa
     scored = targets >= 0
     losses = F.cross_entropy(logits[scored].float(), targets[scored], reduction="none")
     return -torch.zeros(targets.shape, device=losses.device).masked_scatter(scored, losses).sum(1)
-
-
-def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu") -> Model:
-    """The model in that folder with weights of `dtype` (`float32`, `bfloat16`, …).
-
-    Raises:
-        BadModel: the folder holds no causal language model that transformers can load.
-    """
-    try:
-        with quiet():
-            net = AutoModelForCausalLM.from_pretrained(local.folder, dtype=getattr(torch, dtype), attn_implementation=ATTENTION[device == "cpu"])
-    except (OSError, ValueError, KeyError) as error:
-        raise BadModel(_no_model(local, error)) from error
-    tokenizer, _, system_role = load_tokenizer(local)
-    return Model(net.to(device), tokenizer, name=local.name, identity=local.identity, system_role=system_role, cache_gib=cache_gib)
-
-
-def load_tokenizer(local: Local) -> tuple[Any, int, bool]:
-    """The tokenizer alone, the model's context in tokens, and whether its template knows a system role.
-
-    Raises:
-        BadModel: the folder holds no tokenizer.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(local.folder)
-        config = AutoConfig.from_pretrained(local.folder).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
-        raise BadModel(_no_model(local, error)) from error
-    return tokenizer, int(getattr(config, "max_position_embeddings", 2**31)), local.system_role is not False
-
-
-def _no_model(local: Local, error: Exception) -> str:
-    why = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"model {local.name} in {local.folder}: {why}; a causal language model with its tokenizer is needed. Check the folder."
-
-
-def has_cuda() -> bool:
-    """Whether a GPU is at hand."""
-    return torch.cuda.is_available()
-
-
-def fastest_dtype(device: str = "cpu") -> str:
-    """`bfloat16` where a matrix product in it takes less than two thirds of float32's time here, else `float32`.
-
-    A measurement of about a tenth of a second; on CPUs without bfloat16 units that type can be the slower one.
-    """
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = torch.ones(512, 768, dtype=dtype, device=device), torch.ones(768, 2048, dtype=dtype, device=device)
-        a @ b
-        times = []
-        for _ in range(7):
-            start = time.perf_counter()
-            float((a @ b)[0, 0])
-            times.append(time.perf_counter() - start)
-        seconds[dtype] = min(times)
-    return "bfloat16" if seconds[torch.bfloat16] < seconds[torch.float32] * 2 / 3 else "float32"

@@ -1,7 +1,8 @@
-"""The only file that registers hooks: change a module's output, or record it, and undo both whatever happens."""
+"""The only file that registers hooks: change an output, record it, stop or resume a pass at a block; all undone whatever happens."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,9 @@ def recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor | None]]:
 def _tensor(output: object) -> Tensor:
     first = output[0] if isinstance(output, (tuple, list)) else output
     if not isinstance(first, Tensor):
-        raise TypeError(f"module output of type {type(output).__name__}: a tensor, or a tuple that starts with one, is needed")
+        raise TypeError(
+            f"module output of type {type(output).__name__}: a tensor, or a tuple that starts with one, is needed"
+        )
     return first
 
 
@@ -59,11 +62,65 @@ def _replacing(change: Change) -> Callable[..., object]:
     return hook
 
 
+class _Reached(Exception):
+    """Carries a block's input out of a forward pass that need not go on."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+
+def input_of(block: nn.Module, run: Callable[[], object]) -> Tensor:
+    """What enters `block` when `run` makes a forward pass, `[B, T, D]`; the pass ends there."""
+
+    def stop(_module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        raise _Reached(_tensor(args[0] if args else next(iter(kwargs.values()))))
+
+    handle = block.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        run()
+    except _Reached as reached:
+        return reached.value.detach()
+    finally:
+        handle.remove()
+    raise RuntimeError(f"{type(block).__name__}: the forward pass did not reach it")
+
+
+@contextmanager
+def resumed(blocks: Sequence[nn.Module], at: int, residual: Tensor) -> Iterator[None]:
+    """Within the context a forward pass skips the blocks below `at` and block `at` is given `residual` `[B, T, D]`.
+
+    Everything around the blocks (masks, positions, caches of the blocks that run) stays the model's own.
+    """
+
+    def passing(hidden_states: Tensor, *_args: object, **_kwargs: object) -> Tensor:
+        return hidden_states
+
+    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if args:
+            return (residual, *args[1:]), kwargs
+        return args, {**kwargs, next(iter(kwargs)): residual}
+
+    with ExitStack() as undo:
+        for block in blocks[:at]:
+            block.forward = passing
+            undo.callback(block.__delattr__, "forward")
+        undo.callback(blocks[at].register_forward_pre_hook(enter, with_kwargs=True).remove)
+        yield
+
+
 def hook_count(net: nn.Module) -> int:
-    """Number of forward hooks registered anywhere in `net` (zero when nothing leaked)."""
-    return sum(len(module._forward_hooks) for module in net.modules())
+    """Number of hooks and replaced forwards anywhere in `net` (zero when nothing leaked)."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + ("forward" in vars(m)) for m in net.modules())
 
 
 def mask_in(new: Tensor, old: Tensor, mask: Tensor) -> Tensor:
-    """`new` where `mask` holds, `old` elsewhere; `mask` is `[B, T]`, the others `[B, T, D]`."""
+    """`new` where `mask` holds, `old` elsewhere; `mask` is `[B, T]`, the others `[B, T, D]`.
+
+    Raises:
+        ValueError: the shapes differ; broadcasting would hide it.
+    """
+    if new.shape != old.shape or mask.shape != old.shape[:2]:
+        raise ValueError(
+            f"changed output of shape {tuple(new.shape)} under a mask {tuple(mask.shape)}: the module gives {tuple(old.shape)}"
+        )
     return new if bool(mask.all()) else torch.where(mask.unsqueeze(-1), new, old)

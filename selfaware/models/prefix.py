@@ -1,7 +1,8 @@
-"""Keys and values of prompts that nothing edits, kept for reuse. Knows tensors and a memory budget, no model.
+"""What no edit changes, kept for reuse: keys and values of prompts, residuals below a block. Knows tensors, no model.
 
 Where an intervention acts from the last prompt token on, everything before that token is the same in every step,
-epoch, seed, rank and polarity: it is computed once and kept here, for each prompt without padding.
+epoch, seed, rank and polarity; so is everything below the first edited block. Both are computed once and kept here,
+without padding.
 """
 
 from collections import OrderedDict
@@ -11,10 +12,14 @@ import torch
 from torch import Tensor
 
 Ids = tuple[int, ...]
+Key = Ids | tuple[int, Ids, Ids]
 
 
 class PrefixCache:
-    """Prompt ids to their keys and values `[L, 2, H, T, d]`, least recently used out first beyond the budget.
+    """Keys to tensors, least recently used out first beyond the budget.
+
+    Prompt ids lead to their keys and values `[L, 2, H, T, d]`; block, prompt and answer to the residual that enters the
+    block, `[T, D]`.
 
     Args:
         budget: bytes to hold at most; 0 keeps nothing.
@@ -23,24 +28,24 @@ class PrefixCache:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.held = 0
-        self._kept: OrderedDict[Ids, Tensor] = OrderedDict()
+        self._kept: OrderedDict[Key, Tensor] = OrderedDict()
 
-    def get(self, prompt: Ids) -> Tensor | None:
-        """The prompt's keys and values, or None when they are not held."""
-        found = self._kept.get(prompt)
+    def get(self, key: Key) -> Tensor | None:
+        """What is held under that key, or None."""
+        found = self._kept.get(key)
         if found is not None:
-            self._kept.move_to_end(prompt)
+            self._kept.move_to_end(key)
         return found
 
-    def put(self, prompt: Ids, states: Tensor) -> None:
-        """Holds `states` `[L, 2, H, T, d]`, dropping the oldest until the budget is kept."""
+    def put(self, key: Key, states: Tensor) -> None:
+        """Holds `states`, dropping the oldest until the budget is kept."""
         size = states.numel() * states.element_size()
-        if size > self.budget or prompt in self._kept:
+        if size > self.budget or key in self._kept:
             return
         while self.held + size > self.budget:
             _, old = self._kept.popitem(last=False)
             self.held -= old.numel() * old.element_size()
-        self._kept[prompt] = states
+        self._kept[key] = states
         self.held += size
 
     def __len__(self) -> int:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from selfaware.errors import BadData, BadModel
 from selfaware.types import Prompt, Question, Template
 
@@ -41,10 +43,25 @@ def prompt_text(tokenizer: Any, prompt: Prompt, template: Template, system_role:
         raise BadModel(
             "template 'chat': this model's tokenizer has no chat template; a base model is asked in raw text. Use --set template=raw."
         )
-    if system and not system_role:
-        system, user = None, f"{system}\n\n{user}"
-    messages = ([{"role": "system", "content": system}] if system else []) + [{"role": "user", "content": user}]
-    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)) + prompt.stem
+    if system and system_role:
+        try:
+            text = _chat(tokenizer, [{"role": "system", "content": system}, {"role": "user", "content": user}])
+        except BadModel:
+            text = ""
+        if system.strip() in text:  # some templates refuse a system role, others leave the text out without a word
+            return text + prompt.stem
+    content = f"{system}\n\n{user}" if system else user
+    return _chat(tokenizer, [{"role": "user", "content": content}]) + prompt.stem
+
+
+def _chat(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    try:
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    except TemplateError as error:
+        raise BadModel(
+            f"template 'chat': this model's chat template refuses a user's message ({error}); one that takes it is needed. "
+            "Use --set template=raw."
+        ) from error
 
 
 def render(tokenizer: Any, question: Question, template: Template, context: int, system_role: bool = True) -> Rendered:
@@ -56,7 +73,7 @@ def render(tokenizer: Any, question: Question, template: Template, context: int,
     """
     text = prompt_text(tokenizer, question.prompt, template, system_role)
     prompt = encode(tokenizer, text, template)
-    if not prompt:
+    if not text or not prompt:
         raise BadData(f"question {question.id}: its prompt is empty; a model needs at least one token. Write a prompt.")
     options = []
     for option in question.options:
@@ -64,13 +81,22 @@ def render(tokenizer: Any, question: Question, template: Template, context: int,
             raise BadData(f"question {question.id}: got an empty answer; every option needs text. Fill it in.")
         natural = option if text[-1].isspace() else f" {option}"
         spellings = [natural, f" {option}" if natural == option else option] if question.single else [natural]
-        variants = dict.fromkeys(_after(tokenizer, question, text, prompt, s, template) for s in spellings)
-        options.append(tuple(v for v in variants if not question.single or len(v) == 1))
+        found = [_after(tokenizer, text, prompt, s, template) for s in spellings]
+        if not found[0]:
+            raise BadData(
+                f"question {question.id}: option {option!r} merges with the end of its prompt {text[-20:]!r} into one "
+                "token; the seam must be a token's edge. End the prompt with a whole word."
+            )
+        options.append(tuple(v for v in dict.fromkeys(found) if (len(v) == 1 if question.single else v)))
         if not options[-1]:
-            raise BadData(f"question {question.id}: option {option!r} is not a single token here; letters must be. Use the cloze form.")
-    longest = len(prompt) + max(len(v) for o in options for v in o)
+            raise BadData(
+                f"question {question.id}: option {option!r} is not a single token here; letters must be. Use the cloze form."
+            )
+    longest = len(prompt) + max((len(v) for o in options for v in o), default=0)
     if longest > context:
-        raise BadModel(f"question {question.id}: {longest} tokens; the model's context holds {context}. Shorten it or leave it out.")
+        raise BadModel(
+            f"question {question.id}: {longest} tokens; the model's context holds {context}. Shorten it or leave it out."
+        )
     return Rendered(text, prompt, tuple(options))
 
 
@@ -85,15 +111,13 @@ def encode(tokenizer: Any, text: str, template: Template) -> Ids:
         ids = ids[:-1]
     bos = tokenizer.bos_token_id
     if bos is not None and len(ids) > 1 and ids[0] == bos and ids[1] == bos:
-        raise BadModel("rendered prompt starts with two begin-of-sequence tokens; one is needed. Report the tokenizer's name.")
+        raise BadModel(
+            "rendered prompt starts with two begin-of-sequence tokens; one is needed. Report the tokenizer's name."
+        )
     return ids
 
 
-def _after(tokenizer: Any, question: Question, text: str, prompt: Ids, option: str, template: Template) -> Ids:
+def _after(tokenizer: Any, text: str, prompt: Ids, option: str, template: Template) -> Ids:
+    """The option's ids after the prompt; none where it melts into the prompt's last token."""
     whole = encode(tokenizer, text + option, template)
-    if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
-        raise BadData(
-            f"question {question.id}: option {option!r} merges with the end of its prompt {text[-20:]!r} into one token; "
-            "the seam must be a token's edge. End the prompt with a whole word."
-        )
-    return whole[len(prompt) :]
+    return whole[len(prompt) :] if whole[: len(prompt)] == prompt else ()

@@ -1,0 +1,82 @@
+"""Local files → a `Model`, in the type that this machine is fast in. Knows files and devices, no question."""
+
+import time
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from selfaware.errors import BadModel
+from selfaware.models.convert import quiet
+from selfaware.models.hf import Model
+from selfaware.models.hub import Local
+
+ATTENTION = {True: "eager", False: "sdpa"}
+"""By whether it runs on a CPU: there the fused kernel's backward takes twice as long for an answer's few queries (0.51 s
+against 0.26 s for a step of 24 answers on SmolLM2-135M in bfloat16)."""
+
+
+def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu") -> Model:
+    """The model in that folder with weights of `dtype` (`float32`, `bfloat16`, …).
+
+    Raises:
+        BadModel: the folder holds no causal language model that transformers can load.
+    """
+    try:
+        with quiet():
+            net = AutoModelForCausalLM.from_pretrained(
+                local.folder, dtype=getattr(torch, dtype), attn_implementation=ATTENTION[device == "cpu"]
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise BadModel(_no_model(local, error)) from error
+    tokenizer, _, system_role = load_tokenizer(local)
+    return Model(
+        net.to(device),
+        tokenizer,
+        name=local.name,
+        identity=local.identity,
+        system_role=system_role,
+        cache_gib=cache_gib,
+    )
+
+
+def load_tokenizer(local: Local) -> tuple[Any, int, bool]:
+    """The tokenizer alone, the model's context in tokens, and whether its template knows a system role.
+
+    Raises:
+        BadModel: the folder holds no tokenizer.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(local.folder)
+        config = AutoConfig.from_pretrained(local.folder).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise BadModel(_no_model(local, error)) from error
+    return tokenizer, int(getattr(config, "max_position_embeddings", 2**31)), local.system_role is not False
+
+
+def _no_model(local: Local, error: Exception) -> str:
+    why = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"model {local.name} in {local.folder}: {why}; a causal language model with its tokenizer is needed. Check the folder."
+
+
+def has_cuda() -> bool:
+    """Whether a GPU is at hand."""
+    return torch.cuda.is_available()
+
+
+def fastest_dtype(device: str = "cpu") -> str:
+    """`bfloat16` where a matrix product in it takes less than two thirds of float32's time here, else `float32`.
+
+    A measurement of about a tenth of a second; on CPUs without bfloat16 units that type can be the slower one.
+    """
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = torch.ones(512, 768, dtype=dtype, device=device), torch.ones(768, 2048, dtype=dtype, device=device)
+        a @ b
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            float((a @ b)[0, 0])
+            times.append(time.perf_counter() - start)
+        seconds[dtype] = min(times)
+    return "bfloat16" if seconds[torch.bfloat16] < seconds[torch.float32] * 2 / 3 else "float32"

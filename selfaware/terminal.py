@@ -1,0 +1,82 @@
+"""What a person at a terminal sees: progress with the time left, the top-line table. Knows pages, no command."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from selfaware import launch
+from selfaware.report.page import Page
+from selfaware.stats import spoken
+from selfaware.types import Estimate
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[launch.Watch]:
+    """A bar with the time left on a terminal, a line every half minute elsewhere."""
+    started = last = time.monotonic()
+
+    def line(done: float, total: float, label: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if label == "done" or now - last < 30:
+            return
+        last = now
+        share = done / total if total else 1.0
+        left = (now - started) * (1 - share) / max(share, 1e-9)
+        err.print(
+            f"{share:4.0%}  {(now - started) / 60:.1f} min gone"
+            + (f", about {left / 60:.1f} min left" if share > 0.02 else "")
+            + f"  {escape(label)}"
+        )
+
+    if not err.is_terminal:
+        yield line
+        return
+    columns = (
+        TextColumn("{task.percentage:>3.0f}%"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=err, transient=True, speed_estimate_period=120) as bar:
+        task = bar.add_task("", total=1)
+        yield lambda done, total, label: bar.update(
+            task, completed=done, total=max(total, 1e-9), description=escape(label)
+        )
+
+
+def top_line(page: Page) -> None:
+    """Prints the verdicts and the headline rows."""
+    table = Table(title=page.title, box=None, pad_edge=False, title_justify="left")
+    for column in ("measure", "arm", "polarity", "value [95 % interval]", "families × seeds"):
+        table.add_column(column, overflow="fold")
+    for row in page.rows:
+        if (
+            row.measure in page.headline
+            and row.kind == ("absolute" if row.measure == "choice_share" else row.kind)
+            and row.questions != "choices-letters/test"
+        ):
+            estimate = Estimate(
+                row.value, row.low, row.high, row.n, row.seeds, row.unit, row.unknown, row.detectable, row.why
+            )
+            shown = spoken(estimate) if row.kind == "shift" else spoken(estimate).replace("+", "")
+            table.add_row(row.measure, row.method, row.polarity, escape(shown), f"{row.n} × {row.seeds}")
+    out.print(table)
+    out.print()
+    for verdict in page.verdicts:
+        colour = {"yes": "green", "no": "red", "unclear": "yellow"}[verdict.answer]
+        out.print(
+            f"[bold]{verdict.claim}[/]: [bold {colour}]{verdict.answer}[/] ({escape(verdict.reason)}). {escape(verdict.text)}"
+        )
+    for what, why in page.failures:
+        err.print(f"[red]failed[/] {escape(what)}: {escape(why)}")

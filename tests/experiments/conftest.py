@@ -1,0 +1,84 @@
+"""A toy domain and a tiny random model on disk: small enough to run whole experiments in seconds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from selfaware.domains import loader
+from selfaware.models import fake, hub
+from selfaware.stages import Bench
+from selfaware.store import Store
+
+TOML = """
+name = "toy"
+title = "Toy"
+claim = "takes the red one"
+source = "made for a test"
+[polarities]
+high = "red"
+low = "blue"
+[split]
+seed = 42
+train = 0.5
+validation = 0.2
+[margins]
+choice_share = 0.1
+report_score = 0.1
+[rules]
+prose = "warn"
+[forms.cloze]
+user = "{situation} Either {first}, or {second}."
+stem = "I will"
+[forms.letters]
+user = "{situation} A: {first} B: {second}"
+stem = "Answer:"
+[statements]
+shown = "{user} {first} or {second}."
+[words]
+risk_words = []
+hedges = []
+"""
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> loader.Domain:
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "domain.toml").write_text(TOML)
+    things = ["cup", "hat", "car", "pen", "bag", "box", "key", "map", "jar", "toy", "bed", "mat", "fan", "net", "pot", "tie", "oar", "rug", "urn", "vat"]
+    records = [
+        {"id": f"{t}-{n}", "family": t, "situation": f"A {t} {n}.", "high": f"red {t} {n}", "low": f"blue {t} {n}"} for t in things for n in "xy"
+    ]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    items = [
+        {"id": f"{s}-{k}", "set": s, "family": k, "user": f"{w} {k}?", "stem": "It is", "mirror_user": f"Not {w} {k}?", "mirror_stem": "It is not", "high": "red", "low": "blue"}
+        for s, w in (("self", "you"), ("twin", "Tom"), ("unrelated", "Rome"))
+        for k in things[:12]
+    ]
+    (folder / "self.jsonl").write_text("".join(json.dumps(i) + "\n" for i in items))
+    return loader.load(str(folder))
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    fake.write("llama", folder)
+    return folder
+
+
+@pytest.fixture
+def bench(model_folder: Path, tmp_path: Path) -> Bench:
+    return Bench(hub.locate(str(model_folder), tmp_path / "cache"), Store(tmp_path / "runs"), "float32", cache_gib=0.05)
+
+
+SMALL = {
+    "lora.site": "1.mlp.down_proj", "lora.training.batch": "8", "lora.training.epochs": "2",
+    "wide.rank": "2", "wide.training.epochs": "1", "wide.training.batch": "8",
+    "vector.site": "1", "vector.training.epochs": "1", "vector.training.batch": "8",
+    "seeds": "0,1", "random_vectors": "2", "limit": "0",
+}  # fmt: skip
+
+
+@pytest.fixture
+def overrides(toy: loader.Domain) -> dict[str, str]:
+    return {**SMALL, "unrelated": str(toy.folder)}
