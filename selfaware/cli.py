@@ -176,14 +176,14 @@ def check(
             err.print(escape(problem))
         if report.strict and not report.ok:
             raise SelfawareError(
-                f"domain {name}: {len(report.problems) + sum(not x.ok for x in report.lines)} rules broken; all must hold. Mend the lines above."
+                f"domain {name}: {sum(not x.ok for x in report.lines)} rules broken; all must hold. Mend the lines above."
             )
         return
     local = located(name)
     hub.verify(local)
     net = load.load(local, "float32")
     table = Table("what", "found", box=None, pad_edge=False)
-    for what, found in net.describe():
+    for what, found in load.describe(net):
         table.add_row(what, escape(found))
     out.print(table)
 

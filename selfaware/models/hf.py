@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import DynamicCache
 
 from selfaware.errors import BadModel, unknown
 from selfaware.models import hooks, prefix
+from selfaware.models.batch import pad, summed
 from selfaware.models.render import Ids, Rendered, prompt_text, render
 from selfaware.types import Positions, Prompt, Question, Site, Template
 
@@ -235,26 +235,6 @@ class Model:
         """The prompt as the model sees it."""
         return prompt_text(self.tokenizer, prompt, template, self.system_role)
 
-    def describe(self) -> list[tuple[str, str]]:
-        """What a reader wants to know before naming a site."""
-        block = self.blocks[0]
-        norms = [n for n in POST_NORMS if n in dict(block.named_modules())]
-        linear = [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
-        return [
-            ("name", self.name),
-            ("identity", self.identity),
-            ("type", type(self.net).__name__),
-            ("blocks", f"{len(self.blocks)}, width {self.width}"),
-            ("linear modules in a block", ", ".join(linear) or "none: a LoRA has no place here"),
-            (
-                "post-norm after the MLP",
-                ", ".join(norms) or "none: mlp, mlp.residual and the last projection are one site",
-            ),
-            ("context", f"{self.context} tokens"),
-            ("chat template", "yes" if self.tokenizer.chat_template else "no: ask in raw text"),
-            ("prompts' keys and values", "kept" if self.splits else "not kept: the whole text runs each time"),
-        ]
-
     # numbers ----------------------------------------------------------------------------------------------------------
 
     def logprobs(self, rows: Sequence[Row], batch: int = 32, plain: bool = False) -> Float[Tensor, " N"]:
@@ -276,7 +256,7 @@ class Model:
 
     def _whole(self, rows: Sequence[Row]) -> Float[Tensor, " N"]:
         texts = [row.prompt + row.answer[:-1] for row in rows]
-        ids, real = _pad(texts, left=False)
+        ids, real = pad(texts, left=False)
         starts = torch.tensor([len(row.prompt) - 1 for row in rows])[:, None]
         column = torch.arange(ids.shape[1])[None]
         scored = real & (column >= starts)
@@ -290,12 +270,12 @@ class Model:
             ).logits
         targets = torch.full(ids.shape, -100, device=self.device)
         targets[scored] = torch.tensor([t for row in rows for t in row.answer], device=self.device)
-        return _summed(logits, targets)
+        return summed(logits, targets)
 
     def _split(self, rows: Sequence[Row]) -> Float[Tensor, " N"]:
         states, before = self._prefixes([row.prompt for row in rows])
-        ids, real = _pad([row.prompt[-1:] + row.answer[:-1] for row in rows], left=False)
-        targets, _ = _pad([row.answer for row in rows], left=False, fill=-100)
+        ids, real = pad([row.prompt[-1:] + row.answer[:-1] for row in rows], left=False)
+        targets, _ = pad([row.answer for row in rows], left=False, fill=-100)
         lengths = torch.tensor([len(row.prompt) - 1 for row in rows])[:, None]
         ids, real, before, targets = (x.to(self.device) for x in (ids, real, before, targets))
         column = torch.arange(ids.shape[1], device=self.device)[None]
@@ -314,10 +294,10 @@ class Model:
         floor = 0 if self._edits_prompt else min(self._edited, default=0)
         if not floor:
             with self._at(real, real, real & (column == 0)):
-                return _summed(forward().logits, targets)
+                return summed(forward().logits, targets)
         residual = self._below(floor, rows, real, forward)
         with self._at(real, real, real & (column == 0)), hooks.resumed(self.blocks, floor, residual):
-            return _summed(forward().logits, targets)
+            return summed(forward().logits, targets)
 
     def _below(
         self, floor: int, rows: Sequence[Row], real: Tensor, forward: Callable[[], Any]
@@ -365,7 +345,7 @@ class Model:
         return found
 
     def _prefill(self, texts: Sequence[Ids]) -> list[tuple[Tensor, Tensor]]:
-        ids, real = (x.to(self.device) for x in _pad(texts, left=True))
+        ids, real = (x.to(self.device) for x in pad(texts, left=True))
         positions = (real.long().cumsum(1) - 1).clamp(min=0)
         kept = DynamicCache()
         with self._at(real, None, None):
@@ -384,21 +364,3 @@ def _blocks(net: nn.Module, count: int) -> list[nn.Module]:
             f"model of type {type(net).__name__}: no list of {count} blocks inside; a decoder-only transformer is needed. Use another model."
         )
     return list(found[0])
-
-
-def _pad(texts: Sequence[Ids], left: bool, fill: int = 0) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
-    longest = max(len(t) for t in texts)
-    ids = torch.full((len(texts), longest), fill)
-    real = torch.zeros((len(texts), longest), dtype=torch.bool)
-    for row, text in enumerate(texts):
-        at = slice(longest - len(text), longest) if left else slice(0, len(text))
-        ids[row, at] = torch.tensor(text, dtype=torch.long)
-        real[row, at] = True
-    return ids, real
-
-
-def _summed(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
-    """Summed log-probability of the targets; positions whose target is −100 are left out, before the softmax."""
-    scored = targets >= 0
-    losses = F.cross_entropy(logits[scored].float(), targets[scored], reduction="none")
-    return -torch.zeros(targets.shape, device=losses.device).masked_scatter(scored, losses).sum(1)

@@ -4,11 +4,12 @@ import time
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from selfaware.errors import BadModel
 from selfaware.models.convert import quiet
-from selfaware.models.hf import Model
+from selfaware.models.hf import POST_NORMS, Model
 from selfaware.models.hub import Local
 
 ATTENTION = {True: "eager", False: "sdpa"}
@@ -24,7 +25,7 @@ def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu") 
     """
     try:
         with quiet():
-            net = AutoModelForCausalLM.from_pretrained(
+            net: Any = AutoModelForCausalLM.from_pretrained(
                 local.folder, dtype=getattr(torch, dtype), attn_implementation=ATTENTION[device == "cpu"]
             )
     except (OSError, ValueError, KeyError) as error:
@@ -57,6 +58,27 @@ def load_tokenizer(local: Local) -> tuple[Any, int, bool]:
 def _no_model(local: Local, error: Exception) -> str:
     why = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"model {local.name} in {local.folder}: {why}; a causal language model with its tokenizer is needed. Check the folder."
+
+
+def describe(model: Model) -> list[tuple[str, str]]:
+    """What a reader wants to know before naming a site."""
+    block = model.blocks[0]
+    norms = [n for n in POST_NORMS if n in dict(block.named_modules())]
+    linear = [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
+    return [
+        ("name", model.name),
+        ("identity", model.identity),
+        ("type", type(model.net).__name__),
+        ("blocks", f"{len(model.blocks)}, width {model.width}"),
+        ("linear modules in a block", ", ".join(linear) or "none: a LoRA has no place here"),
+        (
+            "post-norm after the MLP",
+            ", ".join(norms) or "none: mlp, mlp.residual and the last projection are one site",
+        ),
+        ("context", f"{model.context} tokens"),
+        ("chat template", "yes" if model.tokenizer.chat_template else "no: ask in raw text"),
+        ("prompts' keys and values", "kept" if model.splits else "not kept: the whole text runs each time"),
+    ]
 
 
 def has_cuda() -> bool:

@@ -1,0 +1,29 @@
+"""Texts of different lengths as one batch, and the log-probability of the tokens in it. Knows tensors, no model."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from selfaware.models.render import Ids
+
+
+def pad(texts: Sequence[Ids], left: bool, fill: int = 0) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+    """The texts' ids, padded with `fill` on the left or the right, and where they are real."""
+    longest = max(len(t) for t in texts)
+    ids = torch.full((len(texts), longest), fill)
+    real = torch.zeros((len(texts), longest), dtype=torch.bool)
+    for row, text in enumerate(texts):
+        at = slice(longest - len(text), longest) if left else slice(0, len(text))
+        ids[row, at] = torch.tensor(text, dtype=torch.long)
+        real[row, at] = True
+    return ids, real
+
+
+def summed(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
+    """Summed log-probability of the targets; positions whose target is −100 are left out, before the softmax."""
+    scored = targets >= 0
+    losses = F.cross_entropy(logits[scored].float(), targets[scored], reduction="none")
+    return -torch.zeros(targets.shape, device=losses.device).masked_scatter(scored, losses).sum(1)
