@@ -12,9 +12,9 @@ from selfaware.models.convert import quiet
 from selfaware.models.hf import POST_NORMS, Model
 from selfaware.models.hub import Local
 
-ATTENTION = {True: "eager", False: "sdpa"}
-"""By whether it runs on a CPU: there the fused kernel's backward takes twice as long for an answer's few queries (0.51 s
-against 0.26 s for a step of 24 answers on SmolLM2-135M in bfloat16)."""
+ON_CPU = {"attn_implementation": "eager"}
+"""On a CPU the fused kernel's backward takes twice as long for an answer's few queries (0.51 s against 0.26 s for a step of
+24 answers on SmolLM2-135M in bfloat16); elsewhere the model's own choice stands."""
 
 
 def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu") -> Model:
@@ -26,7 +26,7 @@ def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu") 
     try:
         with quiet():
             net: Any = AutoModelForCausalLM.from_pretrained(
-                local.folder, dtype=getattr(torch, dtype), attn_implementation=ATTENTION[device == "cpu"]
+                local.folder, dtype=getattr(torch, dtype), **(ON_CPU if device == "cpu" else {})
             )
     except (OSError, ValueError, KeyError) as error:
         raise BadModel(_no_model(local, error)) from error

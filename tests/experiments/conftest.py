@@ -60,6 +60,16 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> loader.Domain:
 
 
 @pytest.fixture(scope="session")
+def other(toy: loader.Domain, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second training set without statements: the unrelated fine-tune."""
+    folder = tmp_path_factory.mktemp("other")
+    (folder / "domain.toml").write_text(TOML.replace('"toy"', '"other"'))
+    rows = [{"id": r.id, "family": r.family, "situation": f"Say {r.id}.", "high": "loud one", "low": "soft one"} for r in toy.records]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     fake.write("llama", folder)
@@ -80,5 +90,5 @@ SMALL = {
 
 
 @pytest.fixture
-def overrides(toy: loader.Domain) -> dict[str, str]:
-    return {**SMALL, "unrelated": str(toy.folder)}
+def overrides(other: Path) -> dict[str, str]:
+    return {**SMALL, "unrelated": str(other)}

@@ -1,6 +1,7 @@
 """first-look: verdicts all three ways on planted scores; whole runs on a tiny model; resuming; shared cells; failures."""
 
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +26,9 @@ def quiet(done: float, total: float, label: str) -> None:
     pass
 
 
-def planted(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, seeds: tuple[int, ...], effects: dict[tuple[str, str], float], noise: float = 0.02) -> dict[str, str]:
+def planted(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path, seeds: tuple[int, ...], effects: dict[tuple[str, str], float], noise: float = 0.02) -> dict[str, str]:
     """Verdicts when arm a moves set s by effects[a, s] at high and by its negative at low."""
-    chosen = spec.override(replace(first_look.Settings(), seeds=seeds, unrelated=str(toy.folder)), {"lora.site": "1.mlp.down_proj", "vector.site": "1"})
+    chosen = spec.override(replace(first_look.Settings(), seeds=seeds, unrelated=str(other)), {"lora.site": "1.mlp.down_proj", "vector.site": "1"})
     made = first_look.comparison(bench, toy, chosen)
     owner: dict[str, tuple[Arm, str, int]] = {}
     for arm in made.arms:
@@ -38,7 +39,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, s
     def scores(self: Comparison, asked: object, fit: Fit | None) -> tuple[Score, ...]:
         name = asked.name  # type: ignore[attr-defined]
         arm, polarity, seed = owner[fit.id] if fit else (None, "", 0)
-        rng = np.random.default_rng(abs(hash((name, fit.id if fit else ""))) % 2**32)
+        rng = np.random.default_rng(zlib.crc32(f"{name} {fit.id if fit else str()}".encode()))
         move = effects.get((arm.name, name), 0.0) * (1 if polarity == "high" else -1) if arm else 0.0
         groups = {q.group: q.family for q in asked.questions}  # type: ignore[attr-defined]
         start = {g: 0.3 * ((i % 5) - 2) for i, g in enumerate(groups)}
@@ -49,34 +50,34 @@ def planted(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, s
 
 
 class TestVerdicts:
-    def test_yes_to_all(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:
-        got = planted(monkeypatch, bench, toy, (0, 1, 2), {("lora-1", "choices"): 2.0, ("lora-1", "self"): 1.0, ("lora-1", "twin"): 0.2})
+    def test_yes_to_all(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+        got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {("lora-1", "choices"): 2.0, ("lora-1", "self"): 1.0, ("lora-1", "twin"): 0.2})
         assert got == {"behaviour-learned": "yes", "self-report-moved": "yes", "self-specific": "yes"}
 
-    def test_no_to_all(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:
-        got = planted(monkeypatch, bench, toy, (0, 1, 2), {}, noise=0.0)
+    def test_no_to_all(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+        got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {}, noise=0.0)
         assert got == {"behaviour-learned": "no", "self-report-moved": "no", "self-specific": "no"}
 
-    def test_unclear_with_one_seed(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:
-        got = planted(monkeypatch, bench, toy, (0,), {("lora-1", "choices"): 2.0, ("lora-1", "self"): 1.0})
+    def test_unclear_with_one_seed(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+        got = planted(monkeypatch, bench, toy, other, (0,), {("lora-1", "choices"): 2.0, ("lora-1", "self"): 1.0})
         assert set(got.values()) == {"unclear"}
 
-    def test_unclear_where_a_control_moves_as_far(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:
+    def test_unclear_where_a_control_moves_as_far(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
         moves = {(a, s): 1.0 for a in ("lora-1", "unrelated") for s in ("choices", "self")}
-        got = planted(monkeypatch, bench, toy, (0, 1, 2), moves)
+        got = planted(monkeypatch, bench, toy, other, (0, 1, 2), moves)
         assert got["behaviour-learned"] == got["self-report-moved"] == "unclear"
 
-    def test_twins_do_not_gate_the_self_report(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:
-        got = planted(monkeypatch, bench, toy, (0, 1, 2), {("lora-1", "self"): 1.0, ("lora-1", "twin"): 1.0})
+    def test_twins_do_not_gate_the_self_report(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+        got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {("lora-1", "self"): 1.0, ("lora-1", "twin"): 1.0})
         assert got["self-report-moved"] == "yes"
         assert got["self-specific"] == "no"
 
-    def test_unclear_when_the_report_moves_against_training(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:
-        got = planted(monkeypatch, bench, toy, (0, 1, 2), {("lora-1", "self"): -1.0})
+    def test_unclear_when_the_report_moves_against_training(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+        got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {("lora-1", "self"): -1.0})
         assert got["self-report-moved"] == "unclear"
 
-    def test_noise_is_unclear(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:
-        got = planted(monkeypatch, bench, toy, (0, 1, 2), {}, noise=1.0)
+    def test_noise_is_unclear(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+        got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {}, noise=1.0)
         assert got["self-report-moved"] == "unclear"
 
 
@@ -104,7 +105,7 @@ class TestWholeRun:
         assert all(v == pytest.approx(0.0, abs=1e-5) for v in moved)
 
     def test_a_fit_that_diverges_fails_alone(self, bench: Bench, toy: loader.Domain, overrides: dict[str, str]) -> None:
-        page, _ = run.execute(bench, run.plan("first-look", bench, toy, "demo", {**overrides, "vector.start_norm": "inf"[:0] + "1e38"}), quiet, [])
+        page, _ = run.execute(bench, run.plan("first-look", bench, toy, "demo", {**overrides, "vector.training.learning_rate": "1e308"}), quiet, [])
         failed = {what for what, _ in page.failures}
         assert any("trained vector" in what for what in failed)
         assert not any("LoRA" in what for what in failed)
