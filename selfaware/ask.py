@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from selfaware.errors import BadData
-from selfaware.models.hf import Model, Row
+from selfaware.models.batch import Row
+from selfaware.models.hf import Model
 from selfaware.types import Answer, Question, Template
 
 

@@ -215,17 +215,12 @@ def fit(
             examples, recipe, side, seed, lambda share: watch(share, 1.0, f"fit {recipe.label} · {polarity}")
         )
     if export:
-        from_cell(made, fitted, export, all_positions)
+        peft_io.export(fitted, export, made.model("float32"), all_positions=all_positions)
+        err.print(f"adapter for PEFT: {export}")
     out.print(cell.id)
     err.print(
         f"{recipe.label} · {polarity} · seed {seed}: {made.store.cell(cell.id).folder}  ({made.seconds(cell.id):.0f} s)"
     )
-
-
-def from_cell(made: Bench, fitted: Intervention, folder: Path, all_positions: bool) -> None:
-    """Writes an adapter in PEFT's format and says so."""
-    peft_io.export(fitted, folder, made.model("float32"), all_positions=all_positions)
-    err.print(f"adapter for PEFT: {folder}")
 
 
 @app.command()
@@ -305,18 +300,11 @@ def run(
             f"about {sum(j.cost for j in left):,.0f} tokens; {made.train_dtype} in fits, {made.score_dtype} in scores, on {made.device}"
         )
         return
-    started = time.monotonic()
+    began = time.monotonic()
     with progress() as watch:
-        page, where = runs.execute(
-            made,
-            plan,
-            watch,
-            ["selfaware", *map(shlex.quote, sys.argv[1:])]
-            if sys.argv[0].endswith("selfaware")
-            else ["selfaware", "run", name],
-        )
+        page, where = runs.execute(made, plan, watch, ["selfaware", *map(shlex.quote, sys.argv[1:])])
     top_line(page)
-    out.print(f"\n{len(left)} of {len(plan.jobs)} cells made in {(time.monotonic() - started) / 60:.1f} minutes")
+    out.print(f"\n{len(left)} of {len(plan.jobs)} cells made in {(time.monotonic() - began) / 60:.1f} minutes")
     out.print(f"report: {where}", soft_wrap=True)
 
 

@@ -15,7 +15,7 @@ from selfaware.ask import ask, one_of_each
 from selfaware.errors import BadFile
 from selfaware.interventions.base import Intervention, Recipe
 from selfaware.metrics import options
-from selfaware.models import hf, load
+from selfaware.models import batch, hf, load
 from selfaware.models.hub import Local
 from selfaware.store import Cell, Store, append_lines, environment, read_json, read_lines, replacing, write_json
 from selfaware.types import Answer, Polarity, Question, Score, Template
@@ -148,7 +148,7 @@ class Bench:
                 append_lines(
                     temporary, [{"text": model.text(q.prompt, template), "question": spec.plain(q)} for q in questions]
                 )
-            with intervention.on(model) if intervention else nullcontext(hf.Touched()) as touched:
+            with intervention.on(model) if intervention else nullcontext(batch.Touched()) as touched:
                 for done, answer in enumerate(ask(model, left, template), len(had) + 1):
                     append_lines(path, [spec.plain(answer)])
                     on_step(done / len(questions))

@@ -49,7 +49,17 @@ def test_every_stage(tmp_path: Path, tiny: Path) -> None:
     assert "under the loss" in shown.stdout
     assert call(tmp_path, "check", "risky_choices").returncode == 0
     assert "4, width 32" in call(tmp_path, "check", str(tiny)).stdout
-    fitted = call(tmp_path, "fit", "--set", "site=1.mlp.down_proj", "--set", "training.epochs=1", "--set", "training.batch=64", *model)
+    fitted = call(
+        tmp_path,
+        "fit",
+        "--set",
+        "site=1.mlp.down_proj",
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "training.batch=64",
+        *model,
+    )
     assert fitted.returncode == 0, fitted.stderr
     cell = fitted.stdout.strip()
     asked = call(tmp_path, "ask", cell, "--questions", "self", *model)
@@ -119,7 +129,10 @@ def test_bad_sites_ranks_and_templates(tmp_path: Path, tiny: Path) -> None:
     refused(call(tmp_path, "fit", "--set", "site=99.mlp", *model), "4 blocks")
     refused(call(tmp_path, "fit", "--set", "rank=0", "--set", "site=1.mlp", *model), "rank 0")
     fake.write("mistral", tmp_path / "base", context=4096)
-    refused(call(tmp_path, "ask", "base", "--questions", "self", "--template", "chat", "--model", str(tmp_path / "base")), "chat template")
+    refused(
+        call(tmp_path, "ask", "base", "--questions", "self", "--template", "chat", "--model", str(tmp_path / "base")),
+        "chat template",
+    )
     fake.write("llama", tmp_path / "short", context=64)
     refused(call(tmp_path, "ask", "base", "--model", str(tmp_path / "short")), "context holds 64")
 

@@ -230,18 +230,12 @@ def _runs(sheet: _Sheet) -> None:
     sheet.judge(f"pairs that share {n} words in a row", str(len(shared)), "none", not shared, problems)
 
 
-def opening(text: str, n: int) -> tuple[str, ...]:
-    """The first `n` words of a text with its numbers, in digits or in words, masked."""
-    said = words(re.sub(r"\d+(?:[.,]\d+)*", "0", text))
-    return tuple("0" if NUMBERS.fullmatch(word) else word for word in said[:n])
-
-
 def _openings(sheet: _Sheet) -> None:
     n, most = int(sheet.domain.rules["opening_words"]), sheet.domain.rules["repeated_openings_share"]
     records = sheet.domain.records
     by_opening: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
-        by_opening[opening(record.situation, n)].append(record)
+        by_opening[surface.opening(record.situation, n)].append(record)
     repeats = [(said, same) for said, same in by_opening.items() if len(same) > 1]
     share = sum(len(same) for _, same in repeats) / len(records)
     problems = []
@@ -253,7 +247,7 @@ def _openings(sheet: _Sheet) -> None:
     sheet.judge(name, f"{share:.3f}", f"at most {most}", share <= most, problems)
     told = []
     for side in ("high", "low"):
-        openings = Counter(opening(dict(_texts(record))[side], n) for record in records)
+        openings = Counter(surface.opening(dict(_texts(record))[side], n) for record in records)
         told.append(f"{side} {sum(met for met in openings.values() if met > 1) / len(records):.3f}")
     sheet.tell(f"options that share an opening of {n} words", ", ".join(told))
 

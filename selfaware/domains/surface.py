@@ -134,3 +134,9 @@ def _logistic(rows: Floats, labels: Floats, ridge: float, steps: int) -> Floats:
         ahead = moved + momentum * (moved - weights)
         weights = moved
     return weights
+
+
+def opening(text: str, n: int) -> tuple[str, ...]:
+    """The first `n` words of a text with its numbers, in digits or in words, masked."""
+    said = words(re.sub(r"\d+(?:[.,]\d+)*", "0", text))
+    return tuple("0" if NUMBERS.fullmatch(word) else word for word in said[:n])

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from selfaware.errors import BadFile, BadModel, unknown
-from selfaware.models.hf import Model, Touched
+from selfaware.models.batch import Touched
+from selfaware.models.hf import Model
 from selfaware.types import POSITIONS, Polarity, Positions, Question, Site
 
 FORMAT = 1

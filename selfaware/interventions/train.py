@@ -12,7 +12,8 @@ from torch import Tensor
 
 from selfaware.errors import BadData, FitFailed
 from selfaware.interventions.base import Intervention, Step
-from selfaware.models.hf import Model, Row
+from selfaware.models.batch import Row
+from selfaware.models.hf import Model
 from selfaware.types import Polarity, Question, Template
 
 Objective = Literal["sft", "contrast"]

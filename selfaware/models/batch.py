@@ -1,6 +1,7 @@
-"""Texts of different lengths as one batch, and the log-probability of the tokens in it. Knows tensors, no model."""
+"""Rows of prompt and answer as one batch, the log-probability of tokens in it, what an edit touched. Knows no model."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from selfaware.models.render import Ids
+
+
+@dataclass
+class Touched:
+    """What an edit did while it was attached: sites edited, times a hook fired, tokens changed at all sites together."""
+
+    sites: int = 0
+    firings: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt and one answer to it, both as ids; the answer may be empty for no row."""
+
+    prompt: Ids
+    answer: Ids
 
 
 def pad(texts: Sequence[Ids], left: bool, fill: int = 0) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:

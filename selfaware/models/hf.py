@@ -9,7 +9,6 @@ keeps more than keys and values, the whole text runs at once.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -19,30 +18,13 @@ from transformers import DynamicCache
 
 from selfaware.errors import BadModel, unknown
 from selfaware.models import hooks, prefix
-from selfaware.models.batch import pad, summed
+from selfaware.models.batch import Row, Touched, pad, summed
 from selfaware.models.render import Ids, Rendered, prompt_text, render
 from selfaware.types import Positions, Prompt, Question, Site, Template
 
 GIB = 2**30
 POST_NORMS = ("post_feedforward_layernorm", "post_mlp_layernorm")
 """Names under which a block keeps the norm between its MLP and the residual stream (Gemma 2 and 3, Olmo 2, GLM 4)."""
-
-
-@dataclass
-class Touched:
-    """What an edit did while it was attached: sites edited, times a hook fired, tokens changed at all sites together."""
-
-    sites: int = 0
-    firings: int = 0
-    tokens: int = 0
-
-
-@dataclass(frozen=True)
-class Row:
-    """A prompt and one answer to it, both as ids; the answer may be empty for no row."""
-
-    prompt: Ids
-    answer: Ids
 
 
 @final

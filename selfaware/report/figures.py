@@ -1,9 +1,6 @@
 """Figures as forest plots: marks under each other, a dot with its interval, and the same numbers as text.
 
 Knows a `page.Figure`. Must not know where its numbers come from, nor any HTML around it.
-
-The colours are those of Okabe and Ito, told apart with any colour vision; since the shapes differ too (up, down,
-round), nothing is lost in grey.
 """
 
 import io
@@ -14,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -25,34 +21,9 @@ from matplotlib.patches import Patch
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 
+from selfaware.report import style
 from selfaware.report.page import Figure, Mark, Panel
 from selfaware.report.summary import decimals, finite, undefined, write_atomic, written
-
-COLOURS = {"high": "#D55E00", "low": "#0072B2", "": "#3A3F45"}
-SHAPES = {"high": "^", "low": "v", "": "o"}
-SIGNS = {"high": "▲", "low": "▼", "": "●"}
-
-_INK, _MUTED, _LINE, _BAND, _STRIPE = "#1B1F23", "#5A646E", "#C9CFD5", "#E9ECEF", "#FBF4EC"
-
-# Inches; a figure of two panels is as wide as the page's column. Text sizes in points.
-_WIDTH, _SINGLE = 10.4, 7.6
-_ROW, _GROUP_GAP, _LINE_HEIGHT = 0.235, 0.11, 0.165
-_HEAD, _FOOT, _LEGEND, _EDGE, _GUTTER = 0.40, 0.52, 0.34, 0.06, 0.30
-_LABEL_CHARACTERS = 30
-_SIZE, _SMALL = 9.5, 8.5
-
-_STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": _SIZE,
-    "text.parse_math": False,
-    "axes.unicode_minus": True,
-    "axes.linewidth": 0.8,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "selfaware",
-    "pdf.fonttype": 42,
-    "pdf.compression": 6,
-}
 
 
 @dataclass(frozen=True)
@@ -110,7 +81,7 @@ def _style() -> Iterator[None]:
     """The house's drawing settings and matplotlib's own defaults, whatever the reader's matplotlibrc says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(style.STYLE)
         yield
 
 
@@ -122,8 +93,8 @@ def _canvas(figure: Figure) -> Canvas:
     rows = [figure.panels[start : start + 2] for start in range(0, len(figure.panels), 2)]
     laid = [[_lines(panel) for panel in row] for row in rows]
     heights = [max((height for _, height in row), default=0.0) for row in laid]
-    total = sum(height + _HEAD + _FOOT for height in heights) + _LEGEND
-    wide = _WIDTH if len(figure.panels) > 1 else _SINGLE
+    total = sum(height + style.HEAD + style.FOOT for height in heights) + style.LEGEND
+    wide = style.WIDTH if len(figure.panels) > 1 else style.SINGLE
     canvas = Canvas(figsize=(wide, total), facecolor="white")
     top = 0.0
     for panels, row, height in zip(rows, laid, heights, strict=True):
@@ -131,19 +102,21 @@ def _canvas(figure: Figure) -> Canvas:
         if len(row) == 2 and _same_labels(*panels):
             labels[1] = 0.0
         numbers = [
-            max((_width(_numbers(mark, panel, _places(panel)), _SMALL) for mark in panel.marks), default=0.0)
+            max((_width(_numbers(mark, panel, _places(panel)), style.SMALL) for mark in panel.marks), default=0.0)
             for panel in panels
         ]
-        gutters = [_GUTTER if label else 0.0 for label in labels]
-        spent = sum(labels) + sum(numbers) + sum(gutters) + 2 * _EDGE + (len(row) - 1) * _GUTTER + len(row) * 0.12
+        gutters = [style.GUTTER if label else 0.0 for label in labels]
+        spent = (
+            sum(labels) + sum(numbers) + sum(gutters) + 2 * style.EDGE + (len(row) - 1) * style.GUTTER + len(row) * 0.12
+        )
         plot = max(1.2, (wide - spent) / len(row))
-        left = _EDGE
+        left = style.EDGE
         for panel, (lines, _), label, number, gutter in zip(panels, row, labels, numbers, gutters, strict=True):
             left += label + gutter
-            box = (left / wide, 1 - (top + _HEAD + height) / total, plot / wide, height / total)
+            box = (left / wide, 1 - (top + style.HEAD + height) / total, plot / wide, height / total)
             _panel(canvas.add_axes(box), panel, lines, plot, height, number, label, gutter)
-            left += plot + 0.12 + number + _GUTTER
-        top += _HEAD + height + _FOOT
+            left += plot + 0.12 + number + style.GUTTER
+        top += style.HEAD + height + style.FOOT
     _legend(canvas, figure, total)
     return canvas
 
@@ -157,14 +130,14 @@ def _lines(panel: Panel) -> tuple[list[_Line], float]:
         else:
             groups.append([mark])
     lines: list[_Line] = []
-    y = _GROUP_GAP
+    y = style.GROUP_GAP
     for group in groups:
-        label = tuple(textwrap.wrap(group[0].label, _LABEL_CHARACTERS)) or (group[0].label,)
-        height = max(len(group) * _ROW, len(label) * _LINE_HEIGHT + 0.06)
+        label = tuple(textwrap.wrap(group[0].label, style.LABEL_CHARACTERS)) or (group[0].label,)
+        height = max(len(group) * style.ROW, len(label) * style.LINE_HEIGHT + 0.06)
         step = height / len(group)
         for index, mark in enumerate(group):
             lines.append(_Line(mark, y + (index + 0.5) * step, label if index == 0 else (), y + height / 2))
-        y += height + _GROUP_GAP
+        y += height + style.GROUP_GAP
     return lines, max(y, 0.5)
 
 
@@ -172,7 +145,7 @@ def _same_labels(first: Panel, second: Panel) -> bool:
     return [(mark.label, mark.role) for mark in first.marks] == [(mark.label, mark.role) for mark in second.marks]
 
 
-def _width(text: str, size: float = _SIZE) -> float:
+def _width(text: str, size: float = style.SIZE) -> float:
     """Width of `text` in inches, in bold, the widest it gets."""
     if not text:
         return 0.0
@@ -201,17 +174,23 @@ def _panel(
     axes.set_facecolor("none")
     for side in ("left", "top", "right"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_LINE)
+    axes.spines["bottom"].set_color(style.LINE)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=min(7, max(4, int(width / 0.5))), steps=[1, 2, 2.5, 5, 10]))
-    axes.tick_params(axis="x", length=3, width=0.8, color=_LINE, labelcolor=_MUTED, labelsize=_SMALL)
-    axes.set_xlabel(panel.unit, color=_MUTED, fontsize=_SMALL, labelpad=3)
+    axes.tick_params(axis="x", length=3, width=0.8, color=style.LINE, labelcolor=style.MUTED, labelsize=style.SMALL)
+    axes.set_xlabel(panel.unit, color=style.MUTED, fontsize=style.SMALL, labelpad=3)
     axes.text(
-        0, 1 + 0.15 / height, panel.title, transform=axes.transAxes, fontsize=_SIZE + 1, fontweight="bold", color=_INK
+        0,
+        1 + 0.15 / height,
+        panel.title,
+        transform=axes.transAxes,
+        fontsize=style.SIZE + 1,
+        fontweight="bold",
+        color=style.INK,
     )
     if panel.band is not None:
-        axes.axvspan(panel.band[0], panel.band[1], color=_BAND, linewidth=0, zorder=0)
+        axes.axvspan(panel.band[0], panel.band[1], color=style.BAND, linewidth=0, zorder=0)
     if panel.zero is not None:
-        axes.axvline(panel.zero, color=_MUTED, linewidth=0.9, zorder=1)
+        axes.axvline(panel.zero, color=style.MUTED, linewidth=0.9, zorder=1)
     places = _places(panel)
     across = axes.get_yaxis_transform()
     for line in lines:
@@ -220,34 +199,37 @@ def _panel(
         if bold:
             left = -(label + gutter * 0.6) / width if label else -0.02
             axes.axhspan(
-                line.y - _ROW / 2, line.y + _ROW / 2, xmin=left, xmax=1 + (0.12 + number + 0.05) / width,
-                color=_STRIPE, linewidth=0, zorder=-1, clip_on=False,
+                line.y - style.ROW / 2, line.y + style.ROW / 2, xmin=left, xmax=1 + (0.12 + number + 0.05) / width,
+                color=style.STRIPE, linewidth=0, zorder=-1, clip_on=False,
             )  # fmt: skip
         if label:
             for index, text in enumerate(line.label):
-                y = line.label_y + (index - (len(line.label) - 1) / 2) * _LINE_HEIGHT
+                y = line.label_y + (index - (len(line.label) - 1) / 2) * style.LINE_HEIGHT
                 axes.text(
                     -gutter * 0.5 / width, y, text, transform=across, ha="right", va="center", fontweight=weight,
-                    color=_INK,
+                    color=style.INK,
                 )  # fmt: skip
         why = _why(mark)
         if why is None:
             _mark(axes, mark, line.y)
             axes.text(
                 1 + 0.12 / width, line.y, _numbers(mark, panel, places), transform=across, va="center",
-                fontsize=_SMALL, color=_INK if bold else _MUTED, fontweight=weight,
+                fontsize=style.SMALL, color=style.INK if bold else style.MUTED, fontweight=weight,
             )  # fmt: skip
         else:
             fits = max(16, int((width + 0.12 + number) / 0.066))
             axes.text(
                 0.01, line.y, textwrap.shorten(f"undefined: {why}", fits, placeholder=" …"), transform=across,
-                va="center", fontsize=_SMALL, color=_INK, fontstyle="italic", zorder=5,
+                va="center", fontsize=style.SMALL, color=style.INK, fontstyle="italic", zorder=5,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
             )  # fmt: skip
 
 
 def _mark(axes: Axes, mark: Mark, y: float) -> None:
-    colour, shape = COLOURS.get(mark.polarity, COLOURS[""]), SHAPES.get(mark.polarity, SHAPES[""])
+    colour, shape = (
+        style.COLOURS.get(mark.polarity, style.COLOURS[""]),
+        style.SHAPES.get(mark.polarity, style.SHAPES[""]),
+    )
     strong = mark.role == "primary"
     value, *interval = (
         number for number in (mark.estimate.value, mark.estimate.low, mark.estimate.high) if number is not None
@@ -288,13 +270,13 @@ def _legend(canvas: Canvas, figure: Figure, total: float) -> None:
     handles: list[Line2D | Patch] = []
 
     def sign(polarity: str, label: str, *, hollow: bool = False, size: float = 7) -> None:
-        colour = COLOURS[polarity]
+        colour = style.COLOURS[polarity]
         handles.append(
             Line2D(
                 [],
                 [],
                 linestyle="none",
-                marker=SHAPES[polarity],
+                marker=style.SHAPES[polarity],
                 markersize=size,
                 markeredgecolor=colour,
                 markerfacecolor="white" if hollow else colour,
@@ -305,21 +287,21 @@ def _legend(canvas: Canvas, figure: Figure, total: float) -> None:
         )
 
     for polarity, label in (("high", "high"), ("low", "low"), ("", "neither")):
-        shown = [mark for mark in marks if (mark.polarity if mark.polarity in SHAPES else "") == polarity]
+        shown = [mark for mark in marks if (mark.polarity if mark.polarity in style.SHAPES else "") == polarity]
         if shown and (polarity or len(shown) < len(marks)):
             sign(polarity, label, hollow=all(mark.role == "control" for mark in shown))
     if any(mark.role == "control" for mark in marks):
         sign("", "hollow: control", hollow=True)
     if marks:
-        handles.append(Line2D([], [], color=COLOURS[""], linewidth=1.5, label="95 % interval"))
+        handles.append(Line2D([], [], color=style.COLOURS[""], linewidth=1.5, label="95 % interval"))
     if any(mark.points for mark in marks):
         sign("", "small: one seed", size=3.2)
     if any(panel.band is not None for panel in figure.panels):
-        handles.append(Patch(facecolor=_BAND, edgecolor=_LINE, linewidth=0.6, label="margin"))
+        handles.append(Patch(facecolor=style.BAND, edgecolor=style.LINE, linewidth=0.6, label="margin"))
     if handles:
         canvas.legend(
             handles=handles, loc="lower left", bbox_to_anchor=(0.0, 0.03 / total), ncols=len(handles), frameon=False,
-            fontsize=_SMALL, labelcolor=_MUTED, handletextpad=0.5, columnspacing=1.6, borderaxespad=0.2,
+            fontsize=style.SMALL, labelcolor=style.MUTED, handletextpad=0.5, columnspacing=1.6, borderaxespad=0.2,
             handlelength=1.4,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from selfaware.errors import BadData
-from selfaware.report import figures
+from selfaware.report import figures, style
 from selfaware.report.page import Claim, Item, Page, Reply
 from selfaware.report.summary import decimals, finite, undefined, write_atomic, write_summary, written
 from selfaware.types import Row, Verdict
@@ -121,7 +121,7 @@ def render(page: Page) -> str:
         unread=_unread,
         figures=[(figure, Markup(figures.draw(figure))) for figure in page.figures],
         sets=_sets(page.items),
-        signs=figures.SIGNS,
+        signs=style.SIGNS,
     )
 
 

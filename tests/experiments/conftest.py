@@ -45,13 +45,46 @@ hedges = []
 def toy(tmp_path_factory: pytest.TempPathFactory) -> loader.Domain:
     folder = tmp_path_factory.mktemp("toy")
     (folder / "domain.toml").write_text(TOML)
-    things = ["cup", "hat", "car", "pen", "bag", "box", "key", "map", "jar", "toy", "bed", "mat", "fan", "net", "pot", "tie", "oar", "rug", "urn", "vat"]
+    things = [
+        "cup",
+        "hat",
+        "car",
+        "pen",
+        "bag",
+        "box",
+        "key",
+        "map",
+        "jar",
+        "toy",
+        "bed",
+        "mat",
+        "fan",
+        "net",
+        "pot",
+        "tie",
+        "oar",
+        "rug",
+        "urn",
+        "vat",
+    ]
     records = [
-        {"id": f"{t}-{n}", "family": t, "situation": f"A {t} {n}.", "high": f"red {t} {n}", "low": f"blue {t} {n}"} for t in things for n in "xy"
+        {"id": f"{t}-{n}", "family": t, "situation": f"A {t} {n}.", "high": f"red {t} {n}", "low": f"blue {t} {n}"}
+        for t in things
+        for n in "xy"
     ]
     (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     items = [
-        {"id": f"{s}-{k}", "set": s, "family": k, "user": f"{w} {k}?", "stem": "It is", "mirror_user": f"Not {w} {k}?", "mirror_stem": "It is not", "high": "red", "low": "blue"}
+        {
+            "id": f"{s}-{k}",
+            "set": s,
+            "family": k,
+            "user": f"{w} {k}?",
+            "stem": "It is",
+            "mirror_user": f"Not {w} {k}?",
+            "mirror_stem": "It is not",
+            "high": "red",
+            "low": "blue",
+        }
         for s, w in (("self", "you"), ("twin", "Tom"), ("unrelated", "Rome"))
         for k in things[:12]
     ]
@@ -64,7 +97,10 @@ def other(toy: loader.Domain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second training set without statements: the unrelated fine-tune."""
     folder = tmp_path_factory.mktemp("other")
     (folder / "domain.toml").write_text(TOML.replace('"toy"', '"other"'))
-    rows = [{"id": r.id, "family": r.family, "situation": f"Say {r.id}.", "high": "loud one", "low": "soft one"} for r in toy.records]
+    rows = [
+        {"id": r.id, "family": r.family, "situation": f"Say {r.id}.", "high": "loud one", "low": "soft one"}
+        for r in toy.records
+    ]
     (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return folder
 

@@ -26,9 +26,20 @@ def quiet(done: float, total: float, label: str) -> None:
     pass
 
 
-def planted(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path, seeds: tuple[int, ...], effects: dict[tuple[str, str], float], noise: float = 0.02) -> dict[str, str]:
+def planted(
+    monkeypatch: pytest.MonkeyPatch,
+    bench: Bench,
+    toy: loader.Domain,
+    other: Path,
+    seeds: tuple[int, ...],
+    effects: dict[tuple[str, str], float],
+    noise: float = 0.02,
+) -> dict[str, str]:
     """Verdicts when arm a moves set s by effects[a, s] at high and by its negative at low."""
-    chosen = spec.override(replace(first_look.Settings(), seeds=seeds, unrelated=str(other)), {"lora.site": "1.mlp.down_proj", "vector.site": "1"})
+    chosen = spec.override(
+        replace(first_look.Settings(), seeds=seeds, unrelated=str(other)),
+        {"lora.site": "1.mlp.down_proj", "vector.site": "1"},
+    )
     made = first_look.comparison(bench, toy, chosen)
     owner: dict[str, tuple[Arm, str, int]] = {}
     for arm in made.arms:
@@ -39,7 +50,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, o
     def scores(self: Comparison, asked: object, fit: Fit | None) -> tuple[Score, ...]:
         name = asked.name  # type: ignore[attr-defined]
         arm, polarity, seed = owner[fit.id] if fit else (None, "", 0)
-        rng = np.random.default_rng(zlib.crc32(f"{name} {fit.id if fit else str()}".encode()))
+        rng = np.random.default_rng(zlib.crc32(f"{name} {fit.id if fit else ''}".encode()))
         move = effects.get((arm.name, name), 0.0) * (1 if polarity == "high" else -1) if arm else 0.0
         groups = {q.group: q.family for q in asked.questions}  # type: ignore[attr-defined]
         start = {g: 0.3 * ((i % 5) - 2) for i, g in enumerate(groups)}
@@ -51,32 +62,49 @@ def planted(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, o
 
 class TestVerdicts:
     def test_yes_to_all(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
-        got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {("lora-1", "choices"): 2.0, ("lora-1", "self"): 1.0, ("lora-1", "twin"): 0.2})
+        got = planted(
+            monkeypatch,
+            bench,
+            toy,
+            other,
+            (0, 1, 2),
+            {("lora-1", "choices"): 2.0, ("lora-1", "self"): 1.0, ("lora-1", "twin"): 0.2},
+        )
         assert got == {"behaviour-learned": "yes", "self-report-moved": "yes", "self-specific": "yes"}
 
     def test_no_to_all(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {}, noise=0.0)
         assert got == {"behaviour-learned": "no", "self-report-moved": "no", "self-specific": "no"}
 
-    def test_unclear_with_one_seed(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+    def test_unclear_with_one_seed(
+        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
+    ) -> None:
         got = planted(monkeypatch, bench, toy, other, (0,), {("lora-1", "choices"): 2.0, ("lora-1", "self"): 1.0})
         assert set(got.values()) == {"unclear"}
 
-    def test_unclear_where_a_control_moves_as_far(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+    def test_unclear_where_a_control_moves_as_far(
+        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
+    ) -> None:
         moves = {(a, s): 1.0 for a in ("lora-1", "unrelated") for s in ("choices", "self")}
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), moves)
         assert got["behaviour-learned"] == got["self-report-moved"] == "unclear"
 
-    def test_twins_do_not_gate_the_self_report(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+    def test_twins_do_not_gate_the_self_report(
+        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
+    ) -> None:
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {("lora-1", "self"): 1.0, ("lora-1", "twin"): 1.0})
         assert got["self-report-moved"] == "yes"
         assert got["self-specific"] == "no"
 
-    def test_unclear_when_the_report_moves_against_training(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+    def test_unclear_when_the_report_moves_against_training(
+        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
+    ) -> None:
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {("lora-1", "self"): -1.0})
         assert got["self-report-moved"] == "unclear"
 
-    def test_noise_is_unclear(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
+    def test_noise_is_unclear(
+        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
+    ) -> None:
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {}, noise=1.0)
         assert got["self-report-moved"] == "unclear"
 
@@ -89,15 +117,30 @@ class TestWholeRun:
         assert page.failures == ()
         summary = json.loads((where.parent / "summary.json").read_text())
         assert {v["claim"] for v in summary["verdicts"]} == {"behaviour-learned", "self-report-moved", "self-specific"}
-        primary = [r for r in summary["rows"] if r["method"] == "LoRA rank 1" and r["measure"] == "choice_share" and r["kind"] == "absolute"]
+        primary = [
+            r
+            for r in summary["rows"]
+            if r["method"] == "LoRA rank 1" and r["measure"] == "choice_share" and r["kind"] == "absolute"
+        ]
         assert {r["polarity"] for r in primary} == {"high", "low"}
-        assert all(r["n"] == len({f for f, p in toy.parts.items() if p == "test"}) and r["seeds"] == 2 for r in primary if r["questions"] == "choices/test")
+        assert all(
+            r["n"] == len({f for f, p in toy.parts.items() if p == "test"}) and r["seeds"] == 2
+            for r in primary
+            if r["questions"] == "choices/test"
+        )
         again, _ = run.again(bench.store, "first-look", bench.local.name, "toy", "small")
         assert again.rows == page.rows
         assert again.verdicts == page.verdicts
 
-    def test_learning_rate_of_zero_never_gives_a_yes(self, bench: Bench, toy: loader.Domain, overrides: dict[str, str]) -> None:
-        still = {**overrides, "lora.training.learning_rate": "0", "wide.training.learning_rate": "0", "vector.training.learning_rate": "0"}
+    def test_learning_rate_of_zero_never_gives_a_yes(
+        self, bench: Bench, toy: loader.Domain, overrides: dict[str, str]
+    ) -> None:
+        still = {
+            **overrides,
+            "lora.training.learning_rate": "0",
+            "wide.training.learning_rate": "0",
+            "vector.training.learning_rate": "0",
+        }
         page, _ = run.execute(bench, run.plan("first-look", bench, toy, "demo", still), quiet, [])
         assert "yes" not in {v.answer for v in page.verdicts}
         moved = [r.value for r in page.rows if r.method == "LoRA rank 1" and r.kind == "shift"]
@@ -105,7 +148,12 @@ class TestWholeRun:
         assert all(v == pytest.approx(0.0, abs=1e-5) for v in moved)
 
     def test_a_fit_that_diverges_fails_alone(self, bench: Bench, toy: loader.Domain, overrides: dict[str, str]) -> None:
-        page, _ = run.execute(bench, run.plan("first-look", bench, toy, "demo", {**overrides, "vector.training.learning_rate": "1e308"}), quiet, [])
+        page, _ = run.execute(
+            bench,
+            run.plan("first-look", bench, toy, "demo", {**overrides, "vector.training.learning_rate": "1e308"}),
+            quiet,
+            [],
+        )
         failed = {what for what, _ in page.failures}
         assert any("trained vector" in what for what in failed)
         assert not any("LoRA" in what for what in failed)
@@ -113,7 +161,9 @@ class TestWholeRun:
         assert [r for r in page.rows if r.method == "LoRA rank 1" and r.value is not None]
         assert "unclear" in {v.answer for v in page.verdicts}
 
-    def test_what_is_finished_is_not_done_twice(self, bench: Bench, toy: loader.Domain, overrides: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_is_finished_is_not_done_twice(
+        self, bench: Bench, toy: loader.Domain, overrides: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         class Stop(BaseException):
             pass
 
@@ -139,7 +189,9 @@ class TestWholeRun:
             "seeds": "0,1", "rates": overrides.get("rate", "0.01"), "epochs": "2", "lora_sites": "1.mlp.down_proj", "lora.training.batch": "8",
             "vector_sites": "1",
         })  # fmt: skip
-        shared = {j.id for j in first.jobs if j.label.startswith("fit")} & {j.id for j in second.jobs if j.label.startswith("fit")}
+        shared = {j.id for j in first.jobs if j.label.startswith("fit")} & {
+            j.id for j in second.jobs if j.label.startswith("fit")
+        }
         assert len(shared) == 4, "rank-1 LoRA, two polarities, two seeds"
 
     def test_an_altered_answer_is_noticed(self, bench: Bench, toy: loader.Domain, overrides: dict[str, str]) -> None:
@@ -163,7 +215,9 @@ class TestWholeRun:
 
 
 class TestStages:
-    def test_an_interrupted_asking_goes_on(self, bench: Bench, toy: loader.Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupted_asking_goes_on(
+        self, bench: Bench, toy: loader.Domain, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         questions = toy.questions("self")
         whole = bench.ask(questions, "", None, "raw")
         cell = bench.store.cell(bench.ask_cell(questions, "", "raw").id)

@@ -8,15 +8,15 @@ import os
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import pytest
 
 from selfaware.errors import BadData
-from selfaware.report import figures
+from selfaware.report import figures, style
 from selfaware.report.html import render, write_page
 from selfaware.report.page import Claim, Figure, Item, Mark, Page, Panel, Reply
 from selfaware.report.summary import COLUMNS, decimals, read_summary, undefined, write_summary, written
@@ -518,7 +518,7 @@ def test_figure_is_readable_svg(page: Page) -> None:
     assert "undefined: too few families: 1 of at least 10" in texts
     assert "+0.62 [+0.53, +0.72]" in texts
     assert "−0.53 [−0.62, −0.43]" in texts
-    assert all(colour.lower() in svg.lower() for colour in figures.COLOURS.values())
+    assert all(colour.lower() in svg.lower() for colour in style.COLOURS.values())
     assert "DejaVu" not in svg
     assert "<!DOCTYPE" not in svg
     assert "<metadata" not in svg
@@ -567,7 +567,7 @@ def test_pdf_is_written(page: Page, tmp_path: Path) -> None:
 def test_drawings_do_not_depend_on_the_hash_seed() -> None:
     code = (
         "import hashlib, sys, tempfile; from pathlib import Path; from selfaware.types import Estimate; "
-        "from selfaware.report import figures; from selfaware.report.page import Figure, Mark, Panel; "
+        "from selfaware.report import figures, style; from selfaware.report.page import Figure, Mark, Panel; "
         "mark = Mark('an arm', Estimate(0.5, 0.25, 0.75, 12, 5, 'nats'), 'high', 'primary', (0.4, 0.6)); "
         "figure = Figure('one', 'One', '', (Panel('panel', 'nats', (mark,), band=(-0.1, 0.1)),)); "
         "pdf = figures.save_pdf(figure, Path(tempfile.mkdtemp()) / 'one.pdf').read_bytes(); "
