@@ -37,7 +37,7 @@ class Settings:
     template: Template = "raw"
     limit: int = 0
     epochs: tuple[int, ...] = (2,)
-    rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
     lora_sites: tuple[str, ...] = ("15.mlp.down_proj",)
     vector_sites: tuple[str, ...] = ("15",)
     lora: Lora = field(default_factory=lambda: FirstLook().lora)

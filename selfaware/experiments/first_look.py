@@ -71,11 +71,11 @@ class Settings:
     template: Template = "raw"
     controls: bool = False
     limit: int = 0
-    lora: Lora = field(default_factory=Lora)
+    lora: Lora = field(default_factory=lambda: Lora(training=Training(learning_rate=0.03)))
     wide: Lora = field(
-        default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.001))
+        default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.003))
     )
-    vector: Vector = field(default_factory=Vector)
+    vector: Vector = field(default_factory=lambda: Vector(training=Training(learning_rate=0.3)))
     unrelated: str = "unrelated_style"
 
 

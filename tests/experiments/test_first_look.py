@@ -49,7 +49,7 @@ def planted(
 
     def scores(self: Comparison, asked: object, fit: Fit | None) -> tuple[Score, ...]:
         name = asked.name  # type: ignore[attr-defined]
-        arm, polarity, seed = owner[fit.id] if fit else (None, "", 0)
+        arm, polarity, _ = owner[fit.id] if fit else (None, "", 0)
         rng = np.random.default_rng(zlib.crc32(f"{name} {fit.id if fit else ''}".encode()))
         move = effects.get((arm.name, name), 0.0) * (1 if polarity == "high" else -1) if arm else 0.0
         groups = {q.group: q.family for q in asked.questions}  # type: ignore[attr-defined]
@@ -245,7 +245,7 @@ class TestStages:
         model: Model = bench.model("float32")
         assert isinstance(kept, Intervention)
         question = toy.questions("self")[:1]
-        rows = [r for r in _rows(model, question)]
+        rows = _rows(model, question)
         with made.on(model):
             first = model.logprobs(rows)
         with kept.on(model) as touched:
