@@ -16,11 +16,12 @@ from selfaware.domains import checks, loader
 from selfaware.errors import SelfawareError, unknown
 from selfaware.experiments import run as runs
 from selfaware.interventions import peft_io
-from selfaware.interventions.base import Intervention, Recipe
+from selfaware.interventions.base import Intervention
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
 from selfaware.metrics import options
 from selfaware.models import hub, load
+from selfaware.models.batch import Row
 from selfaware.models.render import render
 from selfaware.stages import Bench, rescore
 from selfaware.store import Store, read_json, write_json
@@ -205,7 +206,7 @@ def fit(
     cache_gib: Cache = 1.5,
 ) -> None:
     """Fits one intervention and prints its cell's id."""
-    recipe: Recipe = spec.override(METHODS[one_of("method", method, tuple(METHODS))](), overrides(settings))
+    recipe: Lora | Vector = spec.override(METHODS[one_of("method", method, tuple(METHODS))](), overrides(settings))
     examples = loader.load(domain).questions("choices", "train", one_of("form", form, ("cloze", "letters")))  # type: ignore[arg-type]
     side: Polarity = one_of("polarity", polarity, POLARITIES)  # type: ignore[assignment]
     made = bench(model, folder, cache_gib)
@@ -215,8 +216,12 @@ def fit(
             examples, recipe, side, seed, lambda share: watch(share, 1.0, f"fit {recipe.label} · {polarity}")
         )
     if export:
-        peft_io.export(fitted, export, made.model("float32"), all_positions=all_positions)
-        err.print(f"adapter for PEFT: {export}")
+        net = made.model(made.score_dtype)
+        peft_io.export(fitted, export, net, all_positions=all_positions)
+        rendered = [net.render(q, recipe.training.template) for q in examples[:16]]
+        rows = [Row(r.prompt, option[0]) for r in rendered for option in r.options]
+        moved = peft_io.positions_matter(fitted, net, rows)
+        err.print(f"adapter for PEFT: {export}; acting at all positions changes an answer by up to {moved:.3f} nats")
     out.print(cell.id)
     err.print(
         f"{recipe.label} · {polarity} · seed {seed}: {made.store.cell(cell.id).folder}  ({made.seconds(cell.id):.0f} s)"

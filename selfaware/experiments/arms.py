@@ -144,6 +144,17 @@ class Comparison:
         found = [self.scores(asked, f) for f in fits]
         return [options.by_family(read(s)) for s in found if s is not None]
 
+    def masses(self, asked: Asked, arm: Arm | None, polarity: Polarity) -> list[ByFamily]:
+        """For each replicate, each family's probability that the single-token options hold together."""
+        fits = [f for _, _, f in self.fits(arm, polarity)] if arm else [None]
+        found = []
+        for fit in fits:
+            if self.scores(asked, fit) is not None:
+                cell = self.bench.ask_cell(asked.questions, fit.id if fit else "", asked.template).id
+                questions, _, answers = stages.asked(self.bench.store, cell)
+                found.append(options.by_family(options.valid_mass(questions, answers)))
+        return found
+
     def shift(
         self, asked: Asked, arm: Arm, polarity: Polarity, read: Callable[[Sequence[Score]], Sequence[Score]]
     ) -> list[ByFamily]:

@@ -219,6 +219,14 @@ def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
                     asked,
                     "base",
                 )
+    if "choices-letters" in by_name:
+        letters = by_name["choices-letters"]
+        mass = stats.estimate(made.masses(letters, None, "high"), "probability", fitted=False)
+        row(mass, "valid_mass", "absolute", None, "", letters)
+        for arm in made.arms:
+            for polarity in POLARITIES:
+                mass = estimated(arm, made.masses(letters, arm, polarity), "probability")
+                row(mass, "valid_mass", "absolute", arm, polarity, letters)
     effects: dict[tuple[str, str], Estimate] = {}
     for arm in made.arms:
         for measure, asked, read, unit in (

@@ -8,16 +8,19 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from selfaware.errors import BadData, BadFile, BadModel
 from selfaware.interventions.base import Intervention, LowRank
+from selfaware.models.batch import Row
 from selfaware.models.hf import Model
 from selfaware.types import Site, require
 
@@ -123,6 +126,19 @@ def export(intervention: Intervention, folder: Path, model: Model, all_positions
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def positions_matter(intervention: Intervention, model: Model, rows: Sequence[Row]) -> float:
+    """Largest change of a row's summed log-probability, nats, when the intervention acts at all positions instead.
+
+    PEFT knows no other positions: this is what an export changes.
+    """
+    with torch.no_grad():
+        with intervention.on(model):
+            before = model.logprobs(rows)
+        with replace(intervention, positions="all").on(model):
+            after = model.logprobs(rows)
+    return float((after - before).abs().max())
 
 
 def read(folder: Path, model: Model) -> Intervention:

@@ -128,6 +128,9 @@ class TestWholeRun:
             for r in primary
             if r["questions"] == "choices/test"
         )
+        mass = [r for r in summary["rows"] if r["measure"] == "valid_mass"]
+        assert mass
+        assert all(0 <= r["value"] <= 1 for r in mass)
         again, _ = run.again(bench.store, "first-look", bench.local.name, "toy", "small")
         assert again.rows == page.rows
         assert again.verdicts == page.verdicts

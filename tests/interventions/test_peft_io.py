@@ -15,8 +15,9 @@ from torch import Tensor
 from selfaware.errors import BadData, BadFile, UnknownName
 from selfaware.interventions.base import Constant, Intervention, LowRank
 from selfaware.interventions.lora import Lora
-from selfaware.interventions.peft_io import CONFIG, WEIGHTS, export, read
+from selfaware.interventions.peft_io import CONFIG, WEIGHTS, export, positions_matter, read
 from selfaware.interventions.train import Training
+from selfaware.models.batch import Row
 from selfaware.models.fake import FAKES, Fake, fake
 from selfaware.models.hf import Model
 from selfaware.types import Prompt, Question, Site
@@ -292,3 +293,18 @@ def test_broken_folders(tmp_path: Path) -> None:
         (tmp_path / CONFIG).write_text(text)
         with pytest.raises(BadFile, match=CONFIG):
             read(tmp_path, model)
+
+
+def test_what_acting_everywhere_changes_is_measured() -> None:
+    model = fake("llama")
+    everywhere = random_lora(model, {"1.mlp.down_proj": 1})
+    rows = [Row((5, 30, 31, 99), (7, 8)), Row((9, 11, 12), (13,))]
+    assert positions_matter(everywhere, model, rows) == 0.0
+    at_answer = Intervention(everywhere.deltas, "answer")
+    with torch.no_grad():
+        with at_answer.on(model):
+            some = model.logprobs(rows)
+        with everywhere.on(model):
+            every = model.logprobs(rows)
+    assert positions_matter(at_answer, model, rows) == pytest.approx(float((some - every).abs().max()))
+    assert positions_matter(at_answer, model, rows) > 0.01
