@@ -188,7 +188,7 @@ def verdict(effect: Estimate, controls: Sequence[tuple[str, Estimate]], margin: 
         return "unclear", f"no interval for {', '.join(unread)}"
     beside = [name for name, c in controls if c.high is not None and effect.low <= c.high]
     if beside:
-        return "unclear", f"controls move too: {', '.join(beside)}"
+        return "unclear", f"controls move too: not beyond the interval of {', '.join(beside)}"
     return "yes", "beyond zero and every control"
 
 

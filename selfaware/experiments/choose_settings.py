@@ -29,6 +29,7 @@ class Settings:
 
     Attributes:
         rates: learning rates, the same for every method.
+        more_vector_rates: tried for the vector as well, which the others' rates hardly move.
         lora_sites, vector_sites: where the rank-1 LoRA and the vector go.
     """
 
@@ -37,7 +38,8 @@ class Settings:
     template: Template = "raw"
     limit: int = 0
     epochs: tuple[int, ...] = (2,)
-    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    more_vector_rates: tuple[float, ...] = (0.1, 0.3)
     lora_sites: tuple[str, ...] = ("15.mlp.down_proj",)
     vector_sites: tuple[str, ...] = ("15",)
     lora: Lora = field(default_factory=lambda: FirstLook().lora)
@@ -48,7 +50,7 @@ class Settings:
 def settings(scale: str) -> Settings:
     """The settings of a scale: `full` adds sites, epochs and seeds."""
     if scale == "smoke":
-        return Settings(limit=4, epochs=(1,), rates=(0.01,))
+        return Settings(limit=4, epochs=(1,), rates=(0.01,), more_vector_rates=())
     if scale == "full":
         every = ("5", "10", "15", "20", "25")
         return Settings(
@@ -78,7 +80,9 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
             tried += [_at(replace(chosen.lora, site=site), rate, epochs, chosen.template) for rate in chosen.rates]
         tried += [_at(chosen.wide, rate, epochs, chosen.template) for rate in chosen.rates]
         for site in chosen.vector_sites:
-            tried += [_at(replace(chosen.vector, site=site), rate, epochs, chosen.template) for rate in chosen.rates]
+            vector = replace(chosen.vector, site=site)
+            rates = (*chosen.rates, *chosen.more_vector_rates)
+            tried += [_at(vector, rate, epochs, chosen.template) for rate in rates]
         for recipe in tried:
             label = f"{recipe.label}, {recipe.site}, rate {recipe.training.learning_rate:g}, {epochs} epochs"
             arms.append(

@@ -177,7 +177,7 @@ def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
             estimate, measure=measure, kind=kind, model=model, domain=domain.name, method=arm.label if arm else "base",
             polarity=polarity, site=arm.site if arm else "", positions=arm.positions if arm else "", reference=reference,
             questions=f"{asked.name}/test" if asked.name.startswith("choices") else asked.name,
-            condition={"template": asked.template, "role": arm.role if arm else "base"},
+            condition={"template": asked.template},
         ))  # fmt: skip
 
     readers: list[tuple[Asked, str, Read, str]] = [
