@@ -29,7 +29,6 @@ lint: $(STAMP)
 	$(BIN)/ruff check selfaware tests
 	$(BIN)/ruff format --check selfaware tests
 	$(BIN)/mypy
-	$(BIN)/pydoclint selfaware
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -1,1 +1,1 @@
-"""KNOWS claims: one file an experiment with its claim, published numbers, arms and page. The only room that names a model and a domain together."""
+"""KNOWS claims: one file an experiment, with its claim, published numbers, arms and page. Must not know a hook, a tensor or HTML."""

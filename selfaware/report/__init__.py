@@ -1,4 +1,4 @@
-"""KNOWS Records: the finished numbers of an experiment, and how to show them. No model, no torch.
+"""KNOWS Records: the finished numbers of an experiment, and how to show them. Must not know a model or torch.
 
 `page` holds the nouns an experiment fills in; `summary` writes them as JSON and CSV; `figures` draws them;
 `html` makes the page that a person opens:
