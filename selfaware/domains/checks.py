@@ -27,10 +27,6 @@ FRAMES = ("", "gain", "loss")
 AS_OFTEN = (0.45, 0.55)
 FEWEST = 10
 PERSONAL = frozenset({"i", "me", "my", "mine", "myself", "you", "your", "yours", "yourself", "yourselves"})
-NUMBERS = re.compile(
-    r"\d.*|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(thir|four|fif|six|seven|eigh|nine)teen|"
-    r"(twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million"
-)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ class Bag:
         return tuple(ranked[:n]), tuple(ranked[::-1][:n])
 
 
+NUMBERS = re.compile(
+    r"\d.*|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(thir|four|fif|six|seven|eigh|nine)teen|"
+    r"(twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million"
+)
+
+
 def words(text: str) -> tuple[str, ...]:
     """The words of a text in lower case; a hyphen parts words, an apostrophe inside a word doesn't."""
     return tuple(re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower()))

@@ -15,6 +15,7 @@ from selfaware.errors import BadData, BadFile, UnknownName
 from selfaware.experiments import first_look, run
 from selfaware.experiments.arms import Arm, Comparison
 from selfaware.interventions.base import Intervention
+from selfaware.models.batch import Row
 from selfaware.models.hf import Model
 from selfaware.stages import Bench, Fit
 from selfaware.types import Score
@@ -189,7 +190,7 @@ class TestWholeRun:
     def test_two_experiments_share_a_cell(self, bench: Bench, toy: loader.Domain, overrides: dict[str, str]) -> None:
         first = run.plan("first-look", bench, toy, "demo", overrides)
         second = run.plan("choose-settings", bench, toy, "small", {
-            "seeds": "0,1", "rates": overrides.get("rate", "0.01"), "epochs": "2", "lora_sites": "1.mlp.down_proj", "lora.training.batch": "8",
+            "seeds": "0,1", "rates": "0.03", "epochs": "2", "lora_sites": "1.mlp.down_proj", "lora.training.batch": "8",
             "vector_sites": "1",
         })  # fmt: skip
         shared = {j.id for j in first.jobs if j.label.startswith("fit")} & {
@@ -258,6 +259,4 @@ class TestStages:
 
 
 def _rows(model: Model, questions: tuple) -> list:  # type: ignore[type-arg]
-    from selfaware.models.hf import Row
-
     return [Row(r.prompt, o[0]) for r in (model.render(q, "raw") for q in questions) for o in r.options]

@@ -12,8 +12,8 @@ from selfaware.errors import BadData, BadFile, BadModel, UnknownName
 from selfaware.interventions.base import Constant, Intervention, LowRank
 from selfaware.interventions.controls import RandomVector
 from selfaware.interventions.steer import Vector
+from selfaware.models.batch import Row
 from selfaware.models.fake import fake
-from selfaware.models.hf import Row
 from selfaware.types import Site
 
 ROWS = [Row((5, 6, 7, 8), (9, 10)), Row((8, 9), (11,))]

@@ -13,8 +13,8 @@ from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
 from selfaware.interventions.train import Training, schedule
 from selfaware.models import hooks
+from selfaware.models.batch import Row
 from selfaware.models.fake import fake
-from selfaware.models.hf import Row
 from selfaware.types import Prompt, Question, Site
 
 LLAMA, GEMMA = fake("llama"), fake("gemma3")

@@ -11,10 +11,11 @@ from torch import Tensor
 from selfaware.errors import BadModel, UnknownName
 from selfaware.interventions.base import Constant, Delta, Intervention, LowRank
 from selfaware.models import hooks
+from selfaware.models.batch import Row
 from selfaware.models.fake import FAKES, Fake, fake, write
-from selfaware.models.hf import Model, Row
+from selfaware.models.hf import Model
 from selfaware.models.hub import locate
-from selfaware.models.load import load
+from selfaware.models.load import describe, load
 from selfaware.types import POSITIONS, Positions, Site
 
 LLAMA_LIKE = tuple(k for k in FAKES if k != "gpt2")
@@ -404,11 +405,11 @@ def test_widths() -> None:
 
 
 def test_describe_names_the_site_parts() -> None:
-    told = dict(model("gemma2").describe())
+    told = dict(describe(model("gemma2")))
     assert "down_proj" in told["linear modules in a block"]
     assert told["post-norm after the MLP"] == "post_feedforward_layernorm"
-    assert "one site" in dict(model("llama").describe())["post-norm after the MLP"]
-    assert dict(model("gpt2").describe())["chat template"].startswith("no")
+    assert "one site" in dict(describe(model("llama")))["post-norm after the MLP"]
+    assert dict(describe(model("gpt2")))["chat template"].startswith("no")
 
 
 def test_a_net_without_blocks_is_refused() -> None:

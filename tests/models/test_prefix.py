@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from selfaware.interventions.base import Constant, Intervention
+from selfaware.models.batch import Row
 from selfaware.models.fake import fake
-from selfaware.models.hf import Model, Row
+from selfaware.models.hf import Model
 from selfaware.models.prefix import PrefixCache, join, split
 from selfaware.types import Site
 
