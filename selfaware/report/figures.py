@@ -319,11 +319,11 @@ def _places(panel: Panel) -> int:
 
 
 def _numbers(mark: Mark, panel: Panel, places: int) -> str:
-    """`+0.62 [+0.51, +0.73]`, signed where the panel has a line of no effect; empty where undefined."""
+    """`+0.62 [+0.51, +0.73]`, signed where no effect is zero; empty where undefined."""
     if _why(mark) is not None:
         return ""
     value, low, high = (
-        written(number, places, signed=panel.zero is not None)
+        written(number, places, signed=panel.zero == 0)
         for number in (mark.estimate.value, mark.estimate.low, mark.estimate.high)
         if number is not None
     )
