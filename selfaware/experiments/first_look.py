@@ -316,7 +316,7 @@ def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
         "An effect on what the model says about itself is no evidence of introspection: compare it with the impersonal twins.",
         "Scores of statements are log-probabilities of completions, not what the model would write when left alone.",
         f"Effects below {domain.margins['report_score']:g} nats per token, or {domain.margins['choice_share']:g} of the choices, count as none.",
-        "Site, learning rate and epochs were chosen on the validation part in an earlier run, recorded in docs/LOG.md; the test part is quoted once.",
+        "Learning rates were chosen on the validation part in an earlier run, one site and length for all; docs/LOG.md has every cell.",
         *few,
     )
 
