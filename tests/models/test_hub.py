@@ -592,10 +592,7 @@ def test_hub_offline_and_not_cached(cache: Path, tmp_path: Path, monkeypatch: py
 
 def real(name: str) -> hub.Local:
     cache = Path(os.environ.get("SELFAWARE_CACHE", "~/.cache/selfaware"))
-    try:
-        return hub.locate(name, cache)
-    except NoNetwork as error:
-        pytest.skip(str(error))
+    return hub.locate(name, cache)
 
 
 @pytest.fixture(scope="module")
