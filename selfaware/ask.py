@@ -1,14 +1,18 @@
-"""A model × questions → answers, verbatim. Must not parse or judge."""
+"""A model × questions → answers, verbatim: options scored, own words sampled, passages read. Must not parse or judge."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 
 from selfaware.errors import BadData
 from selfaware.models.batch import Row
+from selfaware.models.fluency import fluency
 from selfaware.models.hf import Model
-from selfaware.types import Answer, Question, Template
+from selfaware.models.render import encode
+from selfaware.models.sample import sample
+from selfaware.types import Answer, Open, Passage, Question, Reading, Said, Sampling, Template
 
 
 def ask(model: Model, questions: Sequence[Question], template: Template, batch: int = 32) -> Iterator[Answer]:
@@ -37,7 +41,48 @@ def ask(model: Model, questions: Sequence[Question], template: Template, batch: 
             yield Answer(question.id, tuple(totals), tuple(len(o[0]) for o in r.options), valid)
 
 
-def one_of_each(questions: Sequence[Question]) -> None:
+def say(
+    model: Model, questions: Sequence[Open], template: Template, sampling: Sampling, step: int = 32
+) -> Iterator[Said]:
+    """What was sampled for each question, in order, as it comes.
+
+    Args:
+        step: questions in a batch; each has a row for each sample.
+    """
+    for at in range(0, len(questions), step):
+        part = questions[at : at + step]
+        prompts = [encode(model.tokenizer, model.text(q.prompt, template), template) for q in part]
+        texts = sample(model, prompts, [q.id for q in part], sampling, batch=step * sampling.samples)
+        yield from (Said(q.id, t) for q, t in zip(part, texts, strict=True))
+
+
+def read(
+    model: Model, passages: Sequence[Passage], edit: Callable[[], AbstractContextManager[object]], step: int = 8
+) -> Iterator[Reading]:
+    """How each passage fares under the edit, in order: its first token is given, the others are scored.
+
+    Args:
+        edit: gives the context within which the model is changed; the base model is read outside it.
+        step: passages in a batch.
+
+    Raises:
+        BadData: a passage of fewer than two tokens.
+    """
+    for at in range(0, len(passages), step):
+        part = passages[at : at + step]
+        rows = []
+        for passage in part:
+            ids = encode(model.tokenizer, passage.text, "raw")
+            given = 1 + (model.tokenizer.bos_token_id is not None and ids[:1] == (model.tokenizer.bos_token_id,))
+            if len(ids) <= given:
+                raise BadData(f"passage {passage.id}: {len(ids)} tokens; at least two words are needed. Write more.")
+            rows.append(Row(ids[:given], ids[given:]))
+        found = fluency(model, rows, edit)
+        for passage, row, (logprob, kl) in zip(part, rows, found, strict=True):
+            yield Reading(passage.id, logprob, len(row.answer), kl)
+
+
+def one_of_each(questions: Sequence[Question] | Sequence[Open] | Sequence[Passage]) -> None:
     """Whether the ids differ.
 
     Raises:

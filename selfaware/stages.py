@@ -5,20 +5,23 @@ A *fit cell* is model × training questions × recipe × polarity × seed; an *a
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, cast, final
 
 from selfaware import spec
-from selfaware.ask import ask, one_of_each
+from selfaware.ask import ask, one_of_each, read, say
 from selfaware.errors import BadFile
 from selfaware.interventions.base import Intervention, Recipe
-from selfaware.metrics import options
+from selfaware.metrics import damage, options, parse
 from selfaware.models import batch, hf, load
 from selfaware.models.hub import Local
 from selfaware.store import Cell, Store, append_lines, environment, read_json, read_lines, replacing, write_json
-from selfaware.types import Answer, Polarity, Question, Score, Template
+from selfaware.types import Answer, Open, Passage, Polarity, Question, Reading, Said, Sampling, Score, Template
+
+Questions = Sequence[Question] | Sequence[Open] | Sequence[Passage]
+Answers = tuple[Answer, ...] | tuple[Said, ...] | tuple[Reading, ...]
 
 OnStep = Callable[[float], None]
 """Told the share of a cell that is done, 0 to 1."""
@@ -57,6 +60,38 @@ class Ask:
         return spec.digest(self)
 
 
+@dataclass(frozen=True)
+class Say:
+    """An ask cell whose answers are sampled in the model's own words."""
+
+    model: str
+    dtype: str
+    fit: str
+    questions: str
+    template: Template
+    sampling: Sampling
+
+    @property
+    def id(self) -> str:
+        """The cell's id."""
+        return spec.digest(self)
+
+
+@dataclass(frozen=True)
+class Read:
+    """An ask cell in which passages are read, not answered."""
+
+    model: str
+    dtype: str
+    fit: str
+    passages: str
+
+    @property
+    def id(self) -> str:
+        """The cell's id."""
+        return spec.digest(self)
+
+
 @final
 class Bench:
     """A model's files, the store, and the settings under which cells are made; loads weights only when a cell needs them.
@@ -79,6 +114,7 @@ class Bench:
         self.train_dtype, self.score_dtype = train_dtype, score_dtype
         self.cache_gib, self.device = cache_gib, device
         self._models: dict[str, hf.Model] = {}
+        self._digests: dict[int, tuple[Questions, str]] = {}
 
     def model(self, dtype: str) -> hf.Model:
         """The model with weights of that type, loaded once."""
@@ -88,11 +124,31 @@ class Bench:
 
     def fit_cell(self, examples: Sequence[Question], recipe: Recipe, polarity: Polarity, seed: int) -> Fit:
         """The description of that fit."""
-        return Fit(self.local.identity, self.train_dtype, spec.digest(list(examples)), recipe, polarity, seed)
+        return Fit(self.local.identity, self.train_dtype, self._digest(examples), recipe, polarity, seed)
 
-    def ask_cell(self, questions: Sequence[Question], fit: str, template: Template) -> Ask:
-        """The description of that asking; `fit` is a fit cell's id, empty for the base model."""
-        return Ask(self.local.identity, self.score_dtype, fit, spec.digest(list(questions)), template)
+    def ask_cell(
+        self, questions: Questions, fit: str, template: Template, sampling: Sampling | None = None
+    ) -> Ask | Say | Read:
+        """The description of that asking; `fit` is a fit cell's id, empty for the base model.
+
+        Args:
+            sampling: for open questions alone, which are sampled in the training type.
+        """
+        what = self._digest(questions)
+        if questions and isinstance(questions[0], Open):
+            return Say(self.local.identity, self.train_dtype, fit, what, template, sampling or Sampling())
+        if questions and isinstance(questions[0], Passage):
+            return Read(self.local.identity, self.score_dtype, fit, what)
+        return Ask(self.local.identity, self.score_dtype, fit, what, template)
+
+    def _digest(self, questions: Questions) -> str:
+        """Digest of a question set, made once for each tuple of them; keeping the tuple keeps its identity its own."""
+        held = self._digests.get(id(questions))
+        if held is None or held[0] is not questions:
+            held = (questions, spec.digest(list(questions)))
+            if isinstance(questions, tuple):
+                self._digests[id(questions)] = held
+        return held[1]
 
     def fit(
         self,
@@ -129,13 +185,21 @@ class Bench:
             self._finish(cell, description, started)
             return kept
 
-    def ask(self, questions: Sequence[Question], fit: str, intervention: Intervention | None, template: Template, on_step: OnStep = lambda _: None) -> tuple[Answer, ...]:  # fmt: skip
+    def ask(
+        self,
+        questions: Questions,
+        fit: str,
+        intervention: Intervention | None,
+        template: Template,
+        on_step: OnStep = lambda _: None,
+        sampling: Sampling | None = None,
+    ) -> Answers:
         """The answers of that arm, from its cell or asked now; a killed run goes on where it was."""
-        description = self.ask_cell(questions, fit, template)
+        description = self.ask_cell(questions, fit, template, sampling)
         cell = self.store.cell(description.id)
         with cell.locked():
             if cell.whole():
-                return tuple(_answer(row) for row in read_lines(cell.path("answers.jsonl")))
+                return _answers(read_lines(cell.path("answers.jsonl")))
             one_of_each(questions)
             started = time.monotonic()
             path = cell.path("answers.jsonl")
@@ -143,23 +207,45 @@ class Bench:
             with replacing(path) as temporary:
                 temporary.write_text("".join(spec.canonical(row) + "\n" for row in had), "utf-8")
             left = questions[len(had) :]
-            model = self.model(self.score_dtype)
+            model = self.model(description.dtype)
             with replacing(cell.path("questions.jsonl")) as temporary:
-                append_lines(
-                    temporary, [{"text": model.text(q.prompt, template), "question": spec.plain(q)} for q in questions]
-                )
-            with intervention.on(model) if intervention else nullcontext(batch.Touched()) as touched:
-                for done, answer in enumerate(ask(model, left, template), len(had) + 1):
-                    append_lines(path, [spec.plain(answer)])
-                    on_step(done / len(questions))
+                texts = [q.text if isinstance(q, Passage) else model.text(q.prompt, template) for q in questions]
+                rows = [{"text": t, "question": spec.plain(q)} for t, q in zip(texts, questions, strict=True)]
+                append_lines(temporary, rows)
+            touched = batch.Touched()
+            for done, answer in enumerate(self._asked(model, left, intervention, description, touched), len(had) + 1):
+                append_lines(path, [spec.plain(answer)])
+                on_step(done / len(questions))
             self._finish(cell, description, started, touched=spec.plain(touched))
-            return tuple(_answer(row) for row in read_lines(path))
+            return _answers(read_lines(cell.path("answers.jsonl")))
+
+    def _asked(
+        self, model: hf.Model, left: Questions, by: Intervention | None, how: Ask | Say | Read, touched: batch.Touched
+    ) -> Iterator[Answer | Said | Reading]:
+        """Each answer as it comes; what the intervention touched is added up in `touched`."""
+
+        @contextmanager
+        def edit() -> Iterator[None]:
+            with by.on(model) if by else nullcontext(batch.Touched()) as seen:
+                yield
+            touched.sites = seen.sites
+            touched.firings += seen.firings
+            touched.tokens += seen.tokens
+
+        if isinstance(how, Read):
+            yield from read(model, cast(Sequence[Passage], left), edit)
+            return
+        with edit():
+            if isinstance(how, Say):
+                yield from say(model, cast(Sequence[Open], left), how.template, how.sampling)
+            else:
+                yield from ask(model, cast(Sequence[Question], left), how.template)
 
     def score(self, id: str) -> tuple[Score, ...]:
         """The scores of an ask cell; see `rescore`."""
         return rescore(self.store, id)[1]
 
-    def _finish(self, cell: Cell, description: Fit | Ask, started: float, **more: Any) -> None:
+    def _finish(self, cell: Cell, description: Fit | Ask | Say | Read, started: float, **more: Any) -> None:
         write_json(cell.path("spec.json"), {"schema": spec.SCHEMA, **spec.plain(description)})
         write_json(
             cell.path("env.json"), {**environment(self.device), "seconds": round(time.monotonic() - started, 2), **more}
@@ -172,8 +258,8 @@ class Bench:
         return float(read_json(path)["seconds"]) if path.is_file() else 0.0
 
 
-def asked(store: Store, id: str) -> tuple[tuple[Question, ...], tuple[str, ...], tuple[Answer, ...]]:
-    """What an ask cell holds: its questions, the prompts' texts as the model saw them, its answers.
+def asked(store: Store, id: str) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[Any, ...]]:
+    """What an ask cell holds: its questions, the prompts' texts as the model saw them, its answers, all of one kind.
 
     Raises:
         BadFile: there is no such finished cell.
@@ -184,18 +270,15 @@ def asked(store: Store, id: str) -> tuple[tuple[Question, ...], tuple[str, ...],
             f"{cell.folder}: not a finished ask cell; one is needed. Ask first, or give the id that `selfaware ask` printed."
         )
     rows = read_lines(cell.path("questions.jsonl"))
-    questions = tuple(spec.build(Question, row["question"]) for row in rows)
-    return (
-        questions,
-        tuple(row["text"] for row in rows),
-        tuple(_answer(row) for row in read_lines(cell.path("answers.jsonl"))),
-    )
+    kind = {"Question": Question, "Open": Open, "Passage": Passage}
+    questions = tuple(spec.build(kind[row["question"]["is"]], row["question"]) for row in rows)
+    return questions, tuple(row["text"] for row in rows), _answers(read_lines(cell.path("answers.jsonl")))
 
 
-def rescore(store: Store, id: str) -> tuple[tuple[Question, ...], tuple[Score, ...]]:
+def rescore(store: Store, id: str) -> tuple[tuple[Any, ...], tuple[Score, ...]]:
     """An ask cell's questions and the scores of its answers, written beside them as `scores.jsonl` (value, or null with a reason)."""
     questions, _, answers = asked(store, id)
-    made = options.scores(questions, answers)
+    made = scored(questions, answers)
     path = store.cell(id).path("scores.jsonl")
     if not path.is_file():
         with replacing(path) as temporary:
@@ -203,10 +286,22 @@ def rescore(store: Store, id: str) -> tuple[tuple[Question, ...], tuple[Score, .
     return questions, made
 
 
-def _answer(row: dict[str, Any]) -> Answer:
+def scored(questions: Sequence[Any], answers: Sequence[Any]) -> tuple[Score, ...]:
+    """Scores of the kind that the questions ask for: options in nats, open answers from 0 to 1, passages in nats per token."""
+    if questions and isinstance(questions[0], Open):
+        return parse.scores(questions, answers)
+    return (
+        damage.scores(questions, answers)
+        if questions and isinstance(questions[0], Passage)
+        else options.scores(questions, answers)
+    )
+
+
+def _answers(rows: Sequence[dict[str, Any]]) -> Any:
+    kinds: dict[str, type] = {"Answer": Answer, "Said": Said, "Reading": Reading}
     try:
-        return spec.build(Answer, row)
-    except TypeError as error:
+        return tuple(spec.build(kinds[row["is"]], row) for row in rows)
+    except (TypeError, KeyError) as error:
         raise BadFile(
-            f"answer {row}: {error}; the fields of an answer are needed. Delete its cell and run again."
+            f"answers: {error}; rows of one kind of answer are needed. Delete the cell and run again."
         ) from error

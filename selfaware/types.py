@@ -17,12 +17,14 @@ Template = Literal["raw", "chat"]
 Form = Literal["cloze", "letters"]
 Part = Literal["train", "validation", "test"]
 Kind = Literal["shift", "absolute"]
+Reads = Literal["word", "number", "language"]
 Verdict3 = Literal["yes", "no", "unclear"]
 
 POLARITIES: tuple[Polarity, ...] = get_args(Polarity)
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 TEMPLATES: tuple[Template, ...] = get_args(Template)
 FORMS: tuple[Form, ...] = get_args(Form)
+READS: tuple[Reads, ...] = get_args(Reads)
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
@@ -94,6 +96,56 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Open:
+    """One prompt that is answered in the model's own words, sampled.
+
+    Attributes:
+        id: unique within its set.
+        family: the topic; intervals count families as random.
+        group: the item it belongs to; its paraphrases, and its mirror, are averaged.
+        set: the question set (`spoken`, `spoken-twin`, `forecast`).
+        reads: how a text becomes a value: a `word` held against `high` and `low`, a `number` from 0 to 100, the
+            `language` that the text is in.
+        high, low: the words, or language codes, that count as 1 and as 0; empty for numbers.
+        mirror: True where a large number means the `low` polarity.
+    """
+
+    id: str
+    family: str
+    group: str
+    set: str
+    prompt: Prompt
+    reads: Reads
+    high: tuple[str, ...] = ()
+    low: tuple[str, ...] = ()
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A neutral text, whose perplexity says what an arm has damaged."""
+
+    id: str
+    family: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How open questions are sampled. The draws are fixed by `seed`, the question's id and the sample's number.
+
+    Attributes:
+        samples: answers to each prompt.
+        max_new_tokens: longest answer, tokens.
+    """
+
+    samples: int = 10
+    max_new_tokens: int = 12
+    temperature: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Answer:
     """What came back for one question, verbatim: never a derived value.
 
@@ -113,13 +165,40 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What was sampled for one open question, verbatim, in the order of the draws; special tokens left out."""
+
+    id: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a passage fared.
+
+    Attributes:
+        id: the passage's id.
+        logprob: summed log-probability of its tokens after the first, nats.
+        tokens: number of those tokens.
+        kl: summed Kullback-Leibler divergence of the arm's next-token distributions from the base model's,
+            KL(base ‖ arm), over the same positions, nats.
+    """
+
+    id: str
+    logprob: float
+    tokens: int
+    kl: float
+
+
+@dataclass(frozen=True)
 class Score:
-    """A value read from answers, or the reason why there is none."""
+    """A value read from answers, or the reason why there is none. `unread` counts sampled answers that were left out."""
 
     group: str
     family: str
     value: float | None
     why: str = ""
+    unread: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,6 +212,8 @@ class Estimate:
         seeds: independent fits; 0 for arms that are not fitted.
         unknown: answers that could not be read and are left out.
         detectable: the smallest true value that this design finds with 80 % power.
+        error: standard error, in `unit`; None where there is no interval.
+        freedom: degrees of freedom of the interval's Student t.
     """
 
     value: float | None
@@ -144,6 +225,8 @@ class Estimate:
     unknown: int = 0
     detectable: float | None = None
     why: str = ""
+    error: float | None = None
+    freedom: int = 0
 
     def excludes_zero(self) -> bool:
         """True when the interval is known and zero lies outside it."""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from selfaware.domains import surface
-from selfaware.domains.loader import Domain, Record
+from selfaware.domains.loader import Domain
+from selfaware.domains.records import Record
 from selfaware.domains.surface import words
 from selfaware.errors import BadData
 from selfaware.types import PARTS, Form

@@ -1,74 +1,30 @@
-"""A folder → `Domain`: records, items, and the questions made of them. Knows text and its schema, no model.
+"""A folder → `Domain`: what it says and the questions made of it. Knows folders of text, no model.
 
 A domain's folder holds `domain.toml` (names, split, margins, rules, forms, word lists), `records.jsonl` (one decision a
-line) and, where it has them, `self.jsonl` (items about oneself, their impersonal twins, unrelated ones).
+line) and, where it has them, statements to complete (`self.jsonl`: about oneself, impersonal twins, unrelated ones;
+`other_form.jsonl`; `described.jsonl`: self-descriptions to train on) and `spoken.jsonl` (items answered in one's own words).
 """
 
 import hashlib
-import json
 import random
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from selfaware.domains import questions as make
+from selfaware.domains import records as rows
+from selfaware.domains.records import SPOKEN, STATEMENTS, Item, Record, Spoken
 from selfaware.errors import BadData, UnknownName, unknown
-from selfaware.types import FORMS, PARTS, Form, Part, Prompt, Question
+from selfaware.types import FORMS, PARTS, Form, Open, Part, Passage, Question
 
 HOME = Path(__file__).parent
-SETS = ("choices", "self", "twin", "unrelated")
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What each option brings: pairs of probability and amount in `unit`; larger is better, costs are negative."""
-
-    unit: str
-    high: tuple[tuple[float, float], ...]
-    low: tuple[tuple[float, float], ...]
-
-    def expected(self) -> tuple[float, float]:
-        """Expected value of the high and of the low option, in `unit`."""
-        return _mean(self.high), _mean(self.low)
-
-    def variance(self) -> tuple[float, float]:
-        """Variance of the high and of the low option, in `unit` squared."""
-        return tuple(_mean(tuple((p, (x - _mean(o)) ** 2) for p, x in o)) for o in (self.high, self.low))  # type: ignore[return-value]
-
-
-def _mean(option: tuple[tuple[float, float], ...]) -> float:
-    return sum(p * x for p, x in option)
-
-
-@dataclass(frozen=True)
-class Record:
-    """One decision: a situation with an option of either polarity. `line` is where it stands in its file."""
-
-    id: str
-    family: str
-    situation: str
-    high: str
-    low: str
-    frame: str = ""
-    outcomes: Outcomes | None = None
-    line: int = 0
-
-
-@dataclass(frozen=True)
-class Item:
-    """One statement to complete and its mirror, in which the same completions mean the opposite."""
-
-    id: str
-    set: str
-    family: str
-    user: str
-    stem: str
-    mirror_user: str
-    mirror_stem: str
-    high: str
-    low: str
-    line: int = 0
+SETS = ("choices", *STATEMENTS, "lotteries")
+OPEN_SETS = (*SPOKEN, "forecast")
+ITEM_FILES = ("self.jsonl", "other_form.jsonl", "described.jsonl")
+FILES = ("domain.toml", "records.jsonl", *ITEM_FILES, "spoken.jsonl")
 
 
 @dataclass(frozen=True)
@@ -91,18 +47,34 @@ class Domain:
     split_seed: int
     margins: Mapping[str, float]
     rules: Mapping[str, Any]
-    forms: Mapping[str, Mapping[str, str]]
+    forms: Mapping[str, Mapping[str, Any]]
     statements: Mapping[str, str]
     words: Mapping[str, tuple[str, ...]]
     records: tuple[Record, ...]
     items: tuple[Item, ...]
     checksum: str
     parts: Mapping[str, Part] = field(repr=False, default_factory=dict)
+    spoken: tuple[Spoken, ...] = ()
+    told: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    forecast: Mapping[str, Any] = field(default_factory=dict)
+    lotteries: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def form(self) -> Form:
+        """The form in which choices are asked unless another is named."""
+        return "cloze" if "cloze" in self.forms else "letters"
+
+    def has(self, set: str) -> bool:
+        """Whether there is anything to ask in that set."""
+        of_items = {item.set for item in self.items} | {item.set for item in self.spoken}
+        return set in of_items or {
+            "choices": True, "lotteries": bool(self.lotteries), "forecast": bool(self.forecast),
+        }.get(set, False)  # fmt: skip
 
     def questions(
         self, set: str, part: Part | None = None, form: Form = "cloze", shown: bool = False
     ) -> tuple[Question, ...]:
-        """The questions of a set: `choices` of one part in a form, or `self`, `twin`, `unrelated` statements.
+        """The questions of a set with options: `choices` of one part in a form, `lotteries` in a form, or statements.
 
         A record gives two questions (either option first), an item two (itself and its mirror), of one group each.
 
@@ -114,44 +86,42 @@ class Domain:
             BadData: the set is empty.
         """
         if set not in SETS:
-            raise unknown("question set", set, SETS)
-        if form not in self.forms:
-            raise unknown("form", form, self.forms)
-        made = tuple(self._choices(part, form) if set == "choices" else self._statements(set, shown))
+            raise unknown("question set", set, SETS, f"Sampled ones: {', '.join(OPEN_SETS)}.")
+        if set == "choices":
+            if form not in self.forms:
+                raise unknown("form", form, self.forms)
+            chosen = (r for r in self.records if part is None or self.parts[r.family] == part)
+            made = tuple(make.choices(chosen, form, self.forms[form]))
+        elif set == "lotteries" and self.lotteries:
+            if form not in self.lotteries:
+                raise unknown("form", form, [f for f in FORMS if f in self.lotteries])
+            made = tuple(make.choices(make.lotteries(self.lotteries), form, self.lotteries[form], set))
+        else:
+            made = tuple(
+                make.statements((i for i in self.items if i.set == set), self.statements["shown"] if shown else "")
+            )
+        return self._some(set, made)
+
+    def opens(self, set: str, part: Part | None = None) -> tuple[Open, ...]:
+        """The questions of a sampled set: `spoken`, `spoken-twin`, or `forecast` of one part's records.
+
+        Raises:
+            UnknownName: no such set.
+            BadData: the set is empty.
+        """
+        if set not in OPEN_SETS:
+            raise unknown("sampled question set", set, OPEN_SETS)
+        if set != "forecast":
+            return self._some(set, tuple(make.opens(item for item in self.spoken if item.set == set)))
+        chosen = (r for r in self.records if part is None or self.parts[r.family] == part)
+        return self._some(set, tuple(make.forecasts(chosen, self.forecast)) if self.forecast else ())
+
+    def _some(self, set: str, made: tuple[Any, ...]) -> tuple[Any, ...]:
         if not made:
             raise BadData(
                 f"domain {self.name}: its question set {set!r} is empty; this needs at least one item. Add some to {self.folder}."
             )
         return made
-
-    def _choices(self, part: Part | None, form: Form) -> Iterator[Question]:
-        template = self.forms[form]
-        for record in self.records:
-            if part is not None and self.parts[record.family] != part:
-                continue
-            for order, (first, second) in enumerate(((record.high, record.low), (record.low, record.high))):
-                user = template["user"].format(situation=record.situation, first=first, second=second)
-                options = (record.high, record.low) if form == "cloze" else ("A", "B")
-                high = 0 if form == "cloze" else order
-                yield Question(
-                    f"{record.id}/{'high' if order == 0 else 'low'}-first", record.family, record.id, "choices",
-                    Prompt(user, template["stem"]), options, high, form == "letters",
-                )  # fmt: skip
-
-    def _statements(self, set: str, shown: bool) -> Iterator[Question]:
-        template = self.statements["shown"] if shown else "{user}"
-        for item in self.items:
-            if item.set != set:
-                continue
-            for name, user, stem, high in (
-                ("plain", item.user, item.stem, 0),
-                ("mirror", item.mirror_user, item.mirror_stem, 1),
-            ):
-                orders = ((item.high, item.low), (item.low, item.high)) if shown else ((item.high, item.low),)
-                for order, (first, second) in enumerate(orders):
-                    id = f"{item.id}/{name}" + (f"/{'high' if order == 0 else 'low'}-first" if shown else "")
-                    asked = template.format(user=user, first=first, second=second)
-                    yield Question(id, item.family, item.id, set, Prompt(asked, stem), (item.high, item.low), high)
 
 
 def split(families: tuple[str, ...], seed: int, shares: tuple[float, float]) -> dict[str, Part]:
@@ -182,21 +152,47 @@ def load(name: str) -> Domain:
             )
         raise unknown("domain", name, names(), "A folder's path works too.")
     about = _toml(folder / "domain.toml")
-    records = tuple(_records(folder / "records.jsonl"))
-    items = tuple(_items(folder / "self.jsonl")) if (folder / "self.jsonl").is_file() else ()
+    records = tuple(rows.records(folder / "records.jsonl"))
+    lender = load(about["self_from"]) if about.get("self_from") else None
+    items = _unique(chain.from_iterable(rows.items(folder / f) for f in ITEM_FILES if (folder / f).is_file()), folder)
+    spoken = tuple(rows.spoken(folder / "spoken.jsonl")) if (folder / "spoken.jsonl").is_file() else ()
+    told = {k: tuple(v) for k, v in about.get("told", {}).items()}
+    if told and (set(told) != {"high", "low"} or len(told["high"]) != len(told["low"])):
+        got = ", ".join(f"{len(v)} {k}" for k, v in told.items())
+        raise BadData(
+            f"{folder / 'domain.toml'}: [told] has {got}; as many high as low ones are needed. Add the missing."
+        )
     try:
         shares = (float(about["split"]["train"]), float(about["split"]["validation"]))
         return Domain(
             name=about["name"], folder=folder, title=about["title"], claim=about["claim"], source=about["source"],
             polarities=about["polarities"], shares=shares, split_seed=int(about["split"]["seed"]), margins=about["margins"],
             rules=about["rules"], forms={f: about["forms"][f] for f in FORMS if f in about["forms"]},
-            statements=about.get("statements", {}), words={k: tuple(v) for k, v in about["words"].items()}, records=records, items=items, checksum=_checksum(folder),
+            statements=about.get("statements") or (lender.statements if lender else {}),
+            words={k: tuple(v) for k, v in about["words"].items()}, records=records,
+            items=items or (lender.items if lender else ()), checksum=_checksum(folder) + (lender.checksum if lender else ""),
             parts=split(tuple(r.family for r in records), int(about["split"]["seed"]), shares),
+            spoken=spoken or (lender.spoken if lender else ()), told=told or (lender.told if lender else {}),
+            forecast=about.get("forecast", {}), lotteries=about.get("lotteries") or (lender.lotteries if lender else {}),
         )  # fmt: skip
     except KeyError as error:
         raise BadData(
             f"{folder / 'domain.toml'}: the field {error} is missing; a domain needs it. See docs/ADDING.md."
         ) from error
+
+
+def passages() -> tuple[Passage, ...]:
+    """The neutral texts on which damage is measured."""
+    return tuple(rows.passages(HOME / "neutral" / "passages.jsonl"))
+
+
+def _unique(items: Iterable[Item], folder: Path) -> tuple[Item, ...]:
+    found: dict[str, Item] = {}
+    for item in items:
+        if item.id in found:
+            raise BadData(f"{folder}: id {item.id!r} stands in two files; ids must differ. Rename one.")
+        found[item.id] = item
+    return tuple(found.values())
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -206,102 +202,9 @@ def _toml(path: Path) -> dict[str, Any]:
         raise BadData(f"{path}: {error}; TOML in UTF-8 is needed. Mend that line.") from error
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file of one object a line, with line numbers from 1; empty lines are passed over.
-
-    Raises:
-        BadData: a missing file, or a line that is not a JSON object (file and line number).
-    """
-    if not path.is_file():
-        raise BadData(f"{path}: there is no such file; a domain needs it. Write one JSON object a line.")
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except ValueError as error:
-            raise BadData(
-                f"{path}:{number}: not JSON ({error}); one object a line is needed. Mend that line."
-            ) from error
-        if not isinstance(row, dict):
-            raise BadData(f"{path}:{number}: a JSON {type(row).__name__}; an object is needed. Mend that line.")
-        yield number, row
-
-
-def _text(path: Path, number: int, row: dict[str, Any], *fields: str) -> list[str]:
-    for name in fields:
-        value = row.get(name)
-        if not isinstance(value, str) or not value.strip():
-            got = "nothing" if value is None else "an empty text" if isinstance(value, str) else type(value).__name__
-            raise BadData(f"{path}:{number}: field {name!r} holds {got}; text is needed. Fill it in.")
-    return [row[name] for name in fields]
-
-
-def _records(path: Path) -> Iterator[Record]:
-    seen: dict[str, int] = {}
-    for number, row in rows(path):
-        id, family, situation, high, low = _text(path, number, row, "id", "family", "situation", "high", "low")
-        if id in seen:
-            raise BadData(f"{path}:{number}: id {id!r} stands in line {seen[id]} too; ids must differ. Rename one.")
-        if high.strip().lower() == low.strip().lower():
-            raise BadData(
-                f"{path}:{number}: both polarities have the same answer {high!r}; they must differ. Rewrite one."
-            )
-        seen[id] = number
-        yield Record(
-            id,
-            family,
-            situation,
-            high,
-            low,
-            str(row.get("frame", "")),
-            _outcomes(path, number, row.get("outcomes")),
-            number,
-        )
-    if not seen:
-        raise BadData(f"{path}: got no records; a domain needs some. Write one JSON object a line.")
-
-
-def _outcomes(path: Path, number: int, row: Any) -> Outcomes | None:
-    if row is None:
-        return None
-    try:
-        sides = [tuple((float(p), float(x)) for p, x in row[k]) for k in ("high", "low")]
-        unit = str(row["unit"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadData(
-            f"{path}:{number}: outcomes {row!r} ({error}); they need unit, high and low as [probability, amount] pairs. Mend them."
-        ) from error
-    for side in sides:
-        if abs(sum(p for p, _ in side) - 1) > 1e-6:
-            raise BadData(
-                f"{path}:{number}: probabilities sum to {sum(p for p, _ in side):g}; they must sum to 1. Mend them."
-            )
-    return Outcomes(unit, sides[0], sides[1])
-
-
-def _items(path: Path) -> Iterator[Item]:
-    seen: dict[str, int] = {}
-    for number, row in rows(path):
-        names = ("id", "set", "family", "user", "stem", "mirror_user", "mirror_stem", "high", "low")
-        item = Item(**dict(zip(names, _text(path, number, row, *names), strict=True)), line=number)
-        if item.set not in SETS[1:]:
-            raise BadData(f"{path}:{number}: set {item.set!r}; it must be one of {', '.join(SETS[1:])}. Mend it.")
-        if item.id in seen:
-            raise BadData(
-                f"{path}:{number}: id {item.id!r} stands in line {seen[item.id]} too; ids must differ. Rename one."
-            )
-        if item.high == item.low:
-            raise BadData(f"{path}:{number}: both answers are {item.high!r}; they must differ. Rewrite one.")
-        if (item.user, item.stem) == (item.mirror_user, item.mirror_stem):
-            raise BadData(f"{path}:{number}: the mirror is the item itself; it must ask for the opposite. Rewrite it.")
-        seen[item.id] = number
-        yield item
-
-
 def _checksum(folder: Path) -> str:
     total = hashlib.sha256()
-    for name in ("domain.toml", "records.jsonl", "self.jsonl"):
+    for name in FILES:
         if (folder / name).is_file():
             total.update(name.encode() + b"\0" + hashlib.sha256((folder / name).read_bytes()).digest())
     return total.hexdigest()[:16]

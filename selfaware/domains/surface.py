@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selfaware.domains.loader import Domain, Record
+from selfaware.domains.loader import Domain
+from selfaware.domains.records import Record
 from selfaware.types import PARTS
 
 Floats = NDArray[np.float64]

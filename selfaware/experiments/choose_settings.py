@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass, field, replace
 
-from selfaware import stats
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments.arms import Arm, Asked, Comparison, Findings, estimated, mean_of, nats
+from selfaware.experiments import measures, pictures
+from selfaware.experiments.arms import Arm, Asked, Comparison, Findings
 from selfaware.experiments.first_look import Fitted
 from selfaware.experiments.first_look import Settings as FirstLook
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
-from selfaware.metrics import options
-from selfaware.report.page import Claim, Figure, Mark, Panel
+from selfaware.report.page import Claim
 from selfaware.stages import Bench
-from selfaware.types import POLARITIES, Estimate, Form, Kind, Row, Template, Verdict
+from selfaware.types import Form, Template
 
 NAME = "choose-settings"
 TITLE = "Settings tried on the validation part"
@@ -100,37 +99,14 @@ def _at(recipe: Fitted, rate: float, epochs: int, template: Template) -> Fitted:
 
 def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
     """Every combination's effect on validation choices; no verdict, for nothing is claimed."""
-    asked = made.sets[0]
-    rows: list[Row] = []
-    marks: list[Mark] = []
-
-    def row(estimate: Estimate, measure: str, kind: Kind, polarity: str = "", arm: Arm | None = None) -> None:
-        rows.append(Row.of(
-            estimate, measure=measure, kind=kind, model=model, domain=domain.name, method=arm.label if arm else "base", polarity=polarity,
-            site=arm.site if arm else "", positions=arm.positions if arm else "", questions="choices/validation", reference="base" if kind == "shift" else "",
-        ))  # fmt: skip
-
-    base = stats.estimate(made.levels(asked, None, "high", options.chosen), "share", fitted=False)
-    row(base, "choice_share", "absolute")
-    for arm in made.arms:
-        for polarity in POLARITIES:
-            level = estimated(arm, made.levels(asked, arm, polarity, options.chosen), "share")
-            row(level, "choice_share", "absolute", polarity, arm)
-        for measure, read, unit in (
-            ("choice_share_effect", options.chosen, "share"),
-            ("choice_score_effect", nats, "nats per token"),
-        ):
-            effect = made.effect(asked, arm, read)
-            row(estimated(arm, effect, unit), measure, "shift", "effect", arm)
-            if measure == "choice_share_effect":
-                marks.append(Mark(arm.label, estimated(arm, effect, unit), "", "arm", mean_of(effect)))
+    of = [m for m in measures.known(made, measures.SHARE) if m.set == "choices"]
+    found = measures.measured(made, of, model, domain.name)
     caption = "Half the difference between the share of high choices after high and after low training. One seed has no interval."
-    verdicts: tuple[Verdict, ...] = ()
-    return Findings(
-        tuple(rows),
-        verdicts,
-        (Figure("settings", "Effect on validation choices", caption, (Panel("choices", "share", tuple(marks)),)),),
+    drawn = pictures.effects(
+        made, found, [("choice_share_effect", "choices", None)], "settings", "Effect on validation choices", caption
     )
+    rows = tuple(replace(row, questions="choices/validation") for row in found.rows)
+    return Findings(rows, (), (drawn,))
 
 
 def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:

@@ -1,21 +1,23 @@
 """first-look: does a minimal fine-tune change what the model does, and does the model then say so about itself?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from selfaware import stats
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments.arms import Arm, Asked, Comparison, Findings, estimated, mean_of, nats
-from selfaware.interventions.controls import RandomVector
+from selfaware.experiments import instrument, measures, pictures
+from selfaware.experiments.arms import Arm, Asked, Comparison, Findings
+from selfaware.experiments.instrument import Check
+from selfaware.experiments.measures import Measured
+from selfaware.interventions.controls import RandomVector, ResidualVector
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
 from selfaware.interventions.train import Training
-from selfaware.metrics import options
-from selfaware.report.page import Claim, Figure, Mark, Panel
+from selfaware.report.page import Claim, Figure
 from selfaware.stages import Bench
-from selfaware.types import POLARITIES, Estimate, Form, Kind, Polarity, Row, Score, Template, Verdict
+from selfaware.types import Form, Sampling, Template, Verdict
 
 NAME = "first-look"
 TITLE = "First look: behaviour and self-report after a minimal fine-tune"
@@ -40,17 +42,26 @@ CLAIMS = (
 HEADLINE = (
     "choice_share",
     "choice_share_effect",
+    "lottery_letters_effect",
+    "lottery_share_effect",
     "self_effect",
     "twin_effect",
-    "unrelated_effect",
     "self_minus_twin",
+    "unrelated_effect",
+    "other_form_effect",
     "self_shown_effect",
     "twin_shown_effect",
+    "spoken_effect",
+    "spoken_twin_effect",
+    "spoken_minus_twin",
+    "flip_sum",
+    "forecast_effect",
+    "forecast_minus_rate",
+    "kl_from_base",
 )
-STATEMENTS = ("self", "twin", "unrelated")
-SHOWN = ("self", "twin")
-"""Sets that are also asked with both completions shown in the prompt; described, never part of a verdict."""
 SCALES = ("smoke", "demo", "small", "full")
+BASIC = ("choices", "self", "twin", "unrelated", "lotteries-letters")
+"""What random vectors are asked, of which there are many."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +70,30 @@ class Settings:
 
     Attributes:
         seeds: one fit of every arm and polarity for each.
-        random_vectors: how many for each seed.
-        form, template: how choices are asked; statements are always cloze.
-        controls: True adds shuffled labels, the rank-1 LoRA at all positions and the letters form.
+        random_vectors, residual_vectors: how many for each seed; the second kind only with `controls`.
+        form, template: how choices are asked (`form` none: the domain's own); statements are always cloze.
+        controls: True adds shuffled labels, residual vectors, the rank-1 LoRA at all positions, an adapter trained on
+            self-descriptions, and every question set that the domain has.
+        wordings: system prompts of each polarity that tell the base model what it is.
+        sampling: of open questions.
         limit: use that many of each question set and of the training records; 0 for all.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     random_vectors: int = 5
-    form: Form = "cloze"
+    residual_vectors: int = 2
+    form: Form | None = None
     template: Template = "raw"
     controls: bool = False
+    wordings: int = 5
+    sampling: Sampling = field(default_factory=Sampling)
     limit: int = 0
     lora: Lora = field(default_factory=lambda: Lora(training=Training(learning_rate=0.03)))
     wide: Lora = field(
         default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.003))
     )
     vector: Vector = field(default_factory=lambda: Vector(training=Training(learning_rate=0.3)))
+    described_epochs: int = 8
     unrelated: str = "unrelated_style"
 
 
@@ -83,71 +101,86 @@ def settings(scale: str) -> Settings:
     """The settings of a scale: `smoke` is for tests, the demo is `small` without extra controls, `full` has five seeds."""
     if scale == "smoke":
         short = Training(epochs=1, batch=4)
-        base = Settings(seeds=(0, 1), random_vectors=1, limit=6)
+        base = Settings(seeds=(0, 1), random_vectors=1, residual_vectors=1, limit=6, wordings=2, described_epochs=1)
         return replace(
             base, lora=replace(base.lora, training=replace(base.lora.training, epochs=1, batch=4)),
             wide=replace(base.wide, rank=2, training=replace(short, learning_rate=0.001)),
             vector=replace(base.vector, training=replace(short, learning_rate=0.1)),
+            sampling=Sampling(samples=2, max_new_tokens=4),
         )  # fmt: skip
-    return Settings(seeds=(0, 1, 2, 3, 4), controls=True) if scale == "full" else Settings(controls=scale == "small")
+    if scale == "demo":
+        return Settings(wordings=2)
+    return (
+        Settings(controls=True, residual_vectors=5, seeds=(0, 1, 2, 3, 4))
+        if scale == "full"
+        else Settings(controls=True)
+    )
 
 
 def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Comparison:
     """The arms and question sets, ready to be planned or read."""
     cut = chosen.limit * 2 if chosen.limit else None
-    examples = domain.questions("choices", "train", chosen.form)[:cut]
-    plain = loader.load(chosen.unrelated).questions("choices", "train", chosen.form)[:cut]
-    vectors = tuple(RandomVector(chosen.vector, i) for i in range(chosen.random_vectors))
-    lora, wide, vector = (
-        _templated(chosen.lora, chosen.template),
-        _templated(chosen.wide, chosen.template),
-        _templated(chosen.vector, chosen.template),
-    )
+    form = chosen.form or domain.form
+    examples = domain.questions("choices", "train", form)[:cut]
+    plain = loader.load(chosen.unrelated).questions("choices", "train", form)[:cut]
+    lora, wide = _templated(chosen.lora, chosen.template), _templated(chosen.wide, chosen.template)
+    vector = _templated(chosen.vector, chosen.template)
+    here, there = (lora.site, lora.positions), (vector.site, vector.positions)
+    asked = sets(domain, form, chosen.template, chosen.controls, chosen.sampling, cut)
+    basic = (*BASIC, "neutral") if chosen.controls else BASIC
     arms = [
-        Arm("lora-1", lora.label, "primary", (lora,), examples, f"{lora.label} on {lora.site}, at {lora.positions} positions; the arm the verdicts are about.", site=lora.site, positions=lora.positions),
-        Arm("lora-wide", wide.label, "arm", (wide,), examples, f"{wide.label} on {wide.site}, at {wide.positions} positions.", site=wide.site, positions=wide.positions),
-        Arm("vector", vector.label, "arm", (vector,), examples, f"One constant vector trained at site {vector.site}.", site=vector.site, positions=vector.positions),
-        Arm("random", "random vectors", "control", tuple(replace(v, like=vector) for v in vectors), examples,
-            f"{len(vectors)} Gaussian directions a seed, as long as that seed's trained vector, at its site; high adds one, low subtracts it. "
-            "The interval is that of one new direction.", single=True, site=vector.site, positions=vector.positions),
+        Arm("lora-1", lora.label, "primary", (lora,), examples, f"{lora.label} on {lora.site}, at {lora.positions} positions; the arm the verdicts are about.", *here),
+        Arm("lora-wide", wide.label, "arm", (wide,), examples, f"{wide.label} on {wide.site}, at {wide.positions} positions.", wide.site, wide.positions),
+        Arm("vector", vector.label, "arm", (vector,), examples, f"One constant vector trained at site {vector.site}.", *there),
+        Arm("random", "random vectors", "control", tuple(RandomVector(vector, i) for i in range(chosen.random_vectors)), examples,
+            f"{chosen.random_vectors} Gaussian directions a seed, as long as that seed's trained vector, at its site; high adds one, low subtracts it. "
+            "The interval is that of one new direction.", *there, single=True, sets=basic),
         Arm("unrelated", "unrelated fine-tune", "control", (lora,), plain,
-            "The primary arm's recipe on replies with comparisons from the kitchen (high) or the garden (low).", site=lora.site, positions=lora.positions),
+            "The primary arm's recipe on replies with comparisons from the kitchen (high) or the garden (low).", *here),
     ]  # fmt: skip
     if chosen.controls:
         shuffled = replace(lora, training=replace(lora.training, shuffle_labels=True))
-        everywhere = replace(lora, positions="all")
+        residual = tuple(ResidualVector(vector, i) for i in range(chosen.residual_vectors))
         arms += [
-            Arm(
-                "shuffled",
-                "shuffled labels",
-                "control",
-                (shuffled,),
-                examples,
-                "The primary arm's recipe on the same rows with labels drawn at random.",
-                site=lora.site,
-                positions=lora.positions,
-            ),
-            Arm(
-                "lora-1-all",
-                f"{lora.label}, all positions",
-                "arm",
-                (everywhere,),
-                examples,
-                "The primary arm's recipe acting at every position.",
-                site=everywhere.site,
-                positions=everywhere.positions,
-            ),
-        ]
-    sets = [Asked("choices", domain.questions("choices", "test", chosen.form)[:cut], chosen.template)]
-    sets += [Asked(name, domain.questions(name)[:cut], chosen.template) for name in STATEMENTS]
+            Arm("residual", "random, residual covariance", "control", residual, examples,
+                f"{chosen.residual_vectors} directions a seed drawn with the covariance of the residual stream at the site, of the trained vector's norm.",
+                *there, single=True, sets=basic),
+            Arm("shuffled", "shuffled labels", "control", (shuffled,), examples, "The primary arm's recipe on the same rows with labels drawn at random.", *here),
+            Arm("lora-1-all", f"{lora.label}, all positions", "arm", (replace(lora, positions="all"),), examples,
+                "The primary arm's recipe acting at every position.", lora.site, "all"),
+        ]  # fmt: skip
+    describing = replace(lora, training=replace(lora.training, epochs=chosen.described_epochs))
+    arms += instrument.arms(domain, describing, chosen.wordings, asked, chosen.controls, lora.site, lora.positions)
+    return Comparison(bench, arms, asked, chosen.seeds)
+
+
+def sets(
+    domain: loader.Domain, form: Form, template: Template, everything: bool, sampling: Sampling, cut: int | None
+) -> list[Asked]:
+    """The question sets that the domain has, the unsampled core of them unless `everything`."""
+    made = [Asked("choices", domain.questions("choices", "test", form)[:cut], template)]
+    made += [Asked(name, domain.questions(name)[:cut], template) for name in ("self", "twin", "unrelated")]
+    if "letters" in domain.lotteries:
+        made.append(Asked("lotteries-letters", domain.questions("lotteries", form="letters")[:cut], template))
+    if not everything:
+        return made
+    if form == "cloze" and "letters" in domain.forms:
+        made.append(Asked("choices-letters", domain.questions("choices", "test", "letters")[:cut], template))
+    if form in domain.lotteries and form != "letters":
+        made.append(Asked("lotteries", domain.questions("lotteries", form=form)[:cut], template))
+    if domain.has("other_form"):
+        made.append(Asked("other_form", domain.questions("other_form")[:cut], template))
     if "shown" in domain.statements:
-        sets += [
-            Asked(f"{name}-shown", domain.questions(name, shown=True)[: cut and 2 * cut], chosen.template)
-            for name in SHOWN
-        ]
-    if chosen.controls and chosen.form == "cloze" and "letters" in domain.forms:
-        sets.append(Asked("choices-letters", domain.questions("choices", "test", "letters")[:cut], chosen.template))
-    return Comparison(bench, arms, sets, chosen.seeds)
+        for name in ("self", "twin"):
+            made.append(Asked(f"{name}-shown", domain.questions(name, shown=True)[: cut and 2 * cut], template))
+    for name in loader.OPEN_SETS:
+        if domain.has(name):
+            few = replace(sampling, samples=max(1, sampling.samples // 2)) if name == "forecast" else sampling
+            opens = domain.opens(name, "test")
+            some = set(list(dict.fromkeys(q.group for q in opens))[: cut and cut // 2])
+            made.append(Asked(name, tuple(q for q in opens if q.group in some), template, few))
+    passages = loader.passages()
+    return [*made, Asked("neutral", passages[: cut and cut // 2], template)]
 
 
 Fitted = TypeVar("Fitted", Lora, Vector)
@@ -157,156 +190,111 @@ def _templated(recipe: Fitted, template: Template) -> Fitted:
     return replace(recipe, training=replace(recipe.training, template=template))
 
 
-Read = Callable[[Sequence[Score]], Sequence[Score]]
-
-
 def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
-    """Rows, verdicts and figures."""
-    choices = made.sets[0]
-    by_name = {s.name: s for s in made.sets}
-    rows: list[Row] = []
-    share, nats_unit = (
-        "share of risky choices" if domain.polarities["high"] == "risky" else "share of high choices",
-        "nats per token",
+    """Rows, verdicts, figures and tables."""
+    of = measures.known(made, f"share of {domain.polarities['high']} choices")
+    found = measures.measured(made, of, model, domain.name)
+    checks = instrument_checks(made, of, domain)
+    flags = {
+        f"{name}/{group}": instrument.INSENSITIVE for name, c in checks.items() if c.effects for group in c.insensitive
+    }
+    margins = {name: margin(domain, name) for name in checks}
+    tables = [instrument.table(made, checks, margins), pictures.wording(domain)]
+    if "neutral" in made.named:
+        tables.append(pictures.harm(made))
+    if any(name in made.named for name in loader.OPEN_SETS):
+        tables.append(pictures.unread(made, loader.OPEN_SETS))
+    drawn = figures(made, of, found, checks, domain)
+    return Findings(found.rows, verdicts(made, found, checks, domain), drawn, tuple(tables), flags)
+
+
+def margin(domain: loader.Domain, set: str) -> float:
+    """The largest effect on that set's measure that still counts as none."""
+    name = (
+        "choice_share"
+        if set.startswith(("choices", "lotteries"))
+        else "spoken_score"
+        if set.startswith("spoken")
+        else "report_score"
     )
-
-    def row(
-        estimate: Estimate, measure: str, kind: Kind, arm: Arm | None, polarity: str, asked: Asked, reference: str = ""
-    ) -> None:
-        rows.append(Row.of(
-            estimate, measure=measure, kind=kind, model=model, domain=domain.name, method=arm.label if arm else "base",
-            polarity=polarity, site=arm.site if arm else "", positions=arm.positions if arm else "", reference=reference,
-            questions=f"{asked.name}/test" if asked.name.startswith("choices") else asked.name,
-            condition={"template": asked.template},
-        ))  # fmt: skip
-
-    readers: list[tuple[Asked, str, Read, str]] = [
-        (choices, "choice_share", options.chosen, share),
-        (choices, "choice_score", nats, nats_unit),
-    ]
-    statements = [name for name in (*STATEMENTS, *(f"{name}-shown" for name in SHOWN)) if name in by_name]
-    readers += [(by_name[name], "report_score", nats, nats_unit) for name in statements]
-    if "choices-letters" in by_name:
-        readers += [
-            (by_name["choices-letters"], "choice_share", options.chosen, share),
-            (by_name["choices-letters"], "choice_score", nats, "nats"),
-        ]
-    for asked, measure, read, unit in readers:
-        row(
-            stats.estimate(made.levels(asked, None, "high", read), unit, fitted=False),
-            measure,
-            "absolute",
-            None,
-            "",
-            asked,
-        )
-        for arm in made.arms:
-            for polarity in POLARITIES:
-                row(
-                    estimated(arm, made.levels(asked, arm, polarity, read), unit),
-                    measure,
-                    "absolute",
-                    arm,
-                    polarity,
-                    asked,
-                )
-                row(
-                    estimated(arm, made.shift(asked, arm, polarity, read), unit),
-                    measure,
-                    "shift",
-                    arm,
-                    polarity,
-                    asked,
-                    "base",
-                )
-    if "choices-letters" in by_name:
-        letters = by_name["choices-letters"]
-        mass = stats.estimate(made.masses(letters, None, "high"), "probability", fitted=False)
-        row(mass, "valid_mass", "absolute", None, "", letters)
-        for arm in made.arms:
-            for polarity in POLARITIES:
-                mass = estimated(arm, made.masses(letters, arm, polarity), "probability")
-                row(mass, "valid_mass", "absolute", arm, polarity, letters)
-    effects: dict[tuple[str, str], Estimate] = {}
-    for arm in made.arms:
-        for measure, asked, read, unit in (
-            ("choice_share_effect", choices, options.chosen, share), ("choice_score_effect", choices, nats, nats_unit),
-            *((f"{name.replace('-', '_')}_effect", by_name[name], nats, nats_unit) for name in statements),
-        ):  # fmt: skip
-            effects[arm.name, measure] = estimated(arm, made.effect(asked, arm, read), unit)
-            row(effects[arm.name, measure], measure, "shift", arm, "effect", asked, "base")
-        gap = stats.difference(made.effect(by_name["self"], arm, nats), made.effect(by_name["twin"], arm, nats))
-        effects[arm.name, "self_minus_twin"] = estimated(arm, gap, nats_unit)
-        row(effects[arm.name, "self_minus_twin"], "self_minus_twin", "shift", arm, "effect", by_name["self"], "twin")
-    return Findings(tuple(rows), _verdicts(made, effects, domain), _figures(made, effects, domain))
+    return float(domain.margins.get(name, domain.margins["report_score"]))
 
 
-def _verdicts(made: Comparison, effects: dict[tuple[str, str], Estimate], domain: loader.Domain) -> tuple[Verdict, ...]:
-    primary = next(a for a in made.arms if a.role == "primary")
+def instrument_checks(made: Comparison, of: Sequence[measures.Measure], domain: loader.Domain) -> dict[str, Check]:
+    """The check of every self-report set, by its name."""
+    firsts = {m.set: m for m in reversed(of) if m.set in instrument.SETS and m.effect}
+    return {
+        name: instrument.check(made, firsts[name], margin(domain, name)) for name in instrument.SETS if name in firsts
+    }
+
+
+JUDGED = (
+    ("behaviour-learned", "choice_share_effect", "choices"),
+    ("self-report-moved", "self_effect", "self"),
+    ("self-specific", "self_minus_twin", "self"),
+)
+"""Claim, the effect that decides it, and the set whose items must be sensitive where it is a self-report."""
+
+
+def verdicts(
+    made: Comparison, found: Measured, checks: Mapping[str, Check], domain: loader.Domain
+) -> tuple[Verdict, ...]:
+    """The three answers, from the primary arm's effects and its controls'."""
+    primary = made.arm("primary")
     controls = [a for a in made.arms if a.role == "control"]
     out = []
-    for claim, measure, margin in (
-        ("behaviour-learned", "choice_share_effect", "choice_share"),
-        ("self-report-moved", "self_effect", "report_score"),
-        ("self-specific", "self_minus_twin", "report_score"),
-    ):
-        effect = effects[primary.name, measure]
-        beside = [(c.label, effects[c.name, measure]) for c in controls]
-        answer, reason = stats.verdict(effect, beside, float(domain.margins[margin]))
+    for claim, effect, set in JUDGED:
+        own = found.effects[primary.name, effect]
+        beside = [(c.label, found.effects[c.name, effect]) for c in controls if (c.name, effect) in found.effects]
+        usable = set not in checks or checks[set].sensitive
+        limit = margin(domain, set)
+        answer, reason = stats.verdict(own, beside, limit, instrument=usable)
+        p = stats.equivalence(own, limit)
+        same = "" if p is None else f" Equivalence to none within ±{limit:g}: p = {p:.3f}."
         shown = "; ".join(f"{name} {stats.spoken(e)}" for name, e in beside)
-        out.append(
-            Verdict(claim, answer, reason, f"{primary.label}: {stats.spoken(effect)} {effect.unit}. Controls: {shown}.")
-        )
+        text = f"{primary.label}: {stats.spoken(own)} {own.unit}. Controls: {shown}.{same} {stats.detectable_text(own)}".strip()
+        out.append(Verdict(claim, answer, reason, text))
     return tuple(out)
 
 
-def _figures(made: Comparison, effects: dict[tuple[str, str], Estimate], domain: loader.Domain) -> tuple[Figure, ...]:
-    choices = made.sets[0]
-    by_name = {s.name: s for s in made.sets}
-    base = stats.estimate(made.levels(choices, None, "high", options.chosen), "share", fitted=False)
-    levels = [Mark("base", base, "", "base")]
-    shifts: list[Mark] = []
-    for arm in made.arms:
-        for polarity in POLARITIES:
-            levels.append(_mark(arm, made.levels(choices, arm, polarity, options.chosen), polarity, "share"))
-            shifts.append(_mark(arm, made.shift(by_name["self"], arm, polarity, nats), polarity, "nats per token"))
-    behaviour = Figure(
-        "behaviour", f"What it does: {domain.polarities['high']} choices on unseen topics",
-        f"Share of {domain.polarities['high']} choices in the test part and 95 % intervals over seeds and topics. Small marks: single seeds.",
-        (Panel("choices", f"share of {domain.polarities['high']} choices", tuple(levels), zero=0.5),),
-    )  # fmt: skip
-    said = Figure(
-        "self-report", "What it says about itself: shift from the untouched model",
-        f"Shift of the self-report score; to the right is more {domain.polarities['high']}. High and low point apart where self-report follows training.",
-        (Panel("statements about itself", "nats per token", tuple(shifts)),),
-    )  # fmt: skip
-    margin = float(domain.margins["report_score"])
-    panels = []
-    for measure, title in (
-        ("self_effect", "about itself"),
-        ("twin_effect", "about others (twins)"),
-        ("unrelated_effect", "unrelated"),
-    ):
-        marks = tuple(
-            Mark(
-                a.label,
-                effects[a.name, measure],
-                "",
-                a.role,
-                mean_of(made.effect(by_name[measure.split("_")[0]], a, nats)),
-            )
-            for a in made.arms
-        )
-        panels.append(Panel(title, "effect, nats per token", marks, band=(-margin, margin)))
-    compared = Figure(
-        "effects", "Itself, others, and unrelated things",
-        "Effect: half the difference between the high and the low arm's shifts. Shaded: too small to count.", tuple(panels),
-    )  # fmt: skip
-    return (behaviour, said, compared)
-
-
-def _mark(arm: Arm, values: list[dict[str, float | None]], polarity: Polarity, unit: str) -> Mark:
-    return Mark(arm.label, estimated(arm, values, unit), polarity, arm.role, mean_of(values))
+def figures(
+    made: Comparison,
+    of: Sequence[measures.Measure],
+    found: Measured,
+    checks: Mapping[str, Check],
+    domain: loader.Domain,
+) -> tuple[Figure, ...]:
+    """What it does, what it says about itself, itself against others, and which items carry it."""
+    high = domain.polarities["high"]
+    by = {m.effect: m for m in of if m.effect}
+    behaviour = [
+        by[name] for name in ("choice_share_effect", "lottery_letters_effect", "lottery_share_effect") if name in by
+    ]
+    drawn = [
+        pictures.levels(made, behaviour, "behaviour", f"What it does: {high} choices",
+            f"Share of {high} choices on unseen topics, and on lotteries, whose wording gives nothing away; 95 % intervals over seeds and topics. Small marks: single seeds."),
+        pictures.shifts(made, by["self_effect"], "self-report", "What it says about itself: shift from the untouched model",
+            f"Shift of the self-report score; to the right is more {high}. High and low point apart where self-report follows training."),
+    ]  # fmt: skip
+    limit = margin(domain, "self")
+    panels = [
+        ("self_effect", "about itself", limit),
+        ("twin_effect", "about others (twins)", limit),
+        ("self_minus_twin", "itself minus others", limit),
+        ("unrelated_effect", "unrelated", limit),
+    ]
+    drawn.append(pictures.effects(made, found, panels, "effects", "Itself, others, and unrelated things",
+        "Effect: half the difference between the high and the low arm's shifts. Shaded: too small to count."))  # fmt: skip
+    if "spoken_effect" in by:
+        spoken = [
+            ("spoken_effect", "sampled, about itself", margin(domain, "spoken")),
+            ("spoken_twin_effect", "sampled, about others", margin(domain, "spoken")),
+            ("forecast_effect", "forecast of its own choices", None),
+            ("choice_share_effect", "the choices themselves", None),
+        ]
+        drawn.append(pictures.effects(made, found, spoken, "spoken", "In its own words, and its forecast", "Effects on sampled answers and on forecasts, beside the effect on the choices that were forecast; 0 to 1."))  # fmt: skip
+    drawn.append(pictures.items(made, made.arm("primary"), [by["self_effect"], by["twin_effect"]], checks, "items"))
+    return tuple(drawn)
 
 
 def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
@@ -327,8 +315,8 @@ def check(domain: loader.Domain) -> None:
     Raises:
         BadData: no statements about itself, or no twins for them.
     """
-    for name in STATEMENTS:
-        if not any(item.set == name for item in domain.items):
+    for name in ("self", "twin", "unrelated"):
+        if not domain.has(name):
             raise BadData(
                 f"domain {domain.name}: has no {name!r} items; first-look compares self, twin and unrelated. Add them to self.jsonl."
             )

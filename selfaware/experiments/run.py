@@ -13,6 +13,7 @@ from selfaware import launch, spec
 from selfaware.domains import loader
 from selfaware.errors import BadData, BadFile, SelfawareError, unknown
 from selfaware.experiments.arms import Comparison, Findings, why_failed
+from selfaware.experiments.items import items
 from selfaware.models.hub import Local
 from selfaware.report.html import write_page
 from selfaware.report.page import Claim, Page
@@ -137,19 +138,20 @@ def paged(bench: Bench, plan: Plan, command: Sequence[str]) -> Page:
                 f"{plan.domain.title} ({plan.domain.name}, {len(plan.domain.records)} records, checksum {plan.domain.checksum})",
             ),
             ("scale", plan.scale),
-            ("weights", f"{bench.train_dtype} in fits, {bench.score_dtype} in quoted scores"),
+            ("weights", f"{bench.train_dtype} in fits and sampled answers, {bench.score_dtype} in scored ones"),
             *flat(plan.chosen),
         ),
         claims=plan.experiment.CLAIMS,
         verdicts=found.verdicts,
         figures=found.figures,
+        tables=found.tables,
         headline=plan.experiment.HEADLINE,
         rows=found.rows,
         arms=(
             ("base", "The untouched model; every shift is counted from it."),
             *((a.label, a.about) for a in plan.made.arms),
         ),
-        items=tuple(item for asked in plan.made.sets for item in plan.made.items(asked)),
+        items=items(plan.made, found.flags),
         reproduce=("make setup", " ".join(command)),
         environment=(
             *((k, str(v)) for k, v in env.items()),

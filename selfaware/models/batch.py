@@ -1,7 +1,8 @@
 """Rows of prompt and answer as one batch, the log-probability of tokens in it, what an edit touched. Knows no model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,32 @@ class Row:
 
     prompt: Ids
     answer: Ids
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One batch of rows, ready to run.
+
+    Attributes:
+        forward: makes the pass; gives the net's own output, with logits `[B, T, V]`.
+        real, answer, last: positions that are no padding, that predict a token of the answer, that hold the prompt's
+            last token; each `[B, T]`.
+        targets: the token that each position predicts, −100 where that is not scored, `[B, T]`.
+        split: whether the prompt but its last token is left out, its keys and values standing for it.
+    """
+
+    forward: Callable[[], Any]
+    real: Bool[Tensor, "B T"]
+    answer: Bool[Tensor, "B T"]
+    last: Bool[Tensor, "B T"]
+    targets: Int[Tensor, "B T"]
+    split: bool
+
+
+def bucketed(rows: Sequence[Row], batch: int) -> list[list[int]]:
+    """The rows' numbers by length, `batch` to a bucket."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].answer)))
+    return [order[at : at + batch] for at in range(0, len(order), batch)]
 
 
 def pad(texts: Sequence[Ids], left: bool, fill: int = 0) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:

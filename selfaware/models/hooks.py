@@ -95,17 +95,35 @@ def resumed(blocks: Sequence[nn.Module], at: int, residual: Tensor) -> Iterator[
     def passing(hidden_states: Tensor, *_args: object, **_kwargs: object) -> Tensor:
         return hidden_states
 
-    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        if args:
-            return (residual, *args[1:]), kwargs
-        return args, {**kwargs, next(iter(kwargs)): residual}
-
     with ExitStack() as undo:
         for block in blocks[:at]:
             block.forward = passing
             undo.callback(block.__delattr__, "forward")
-        undo.callback(blocks[at].register_forward_pre_hook(enter, with_kwargs=True).remove)
+        undo.callback(blocks[at].register_forward_pre_hook(_entering(lambda _: residual), with_kwargs=True).remove)
         yield
+
+
+@contextmanager
+def gathered(head: nn.Module, mask: Tensor) -> Iterator[None]:
+    """Within the context `head` sees the positions of `mask` `[B, T]` only, as one contiguous row `[1, N, D]`.
+
+    Slices of `[B, T, D]` are not contiguous, and in bfloat16 on a CPU the head then copies its weights for each row.
+    """
+    handle = head.register_forward_pre_hook(_entering(lambda x: x[mask].unsqueeze(0)), with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _entering(change: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        name = next(iter(kwargs))
+        return args, {**kwargs, name: change(kwargs[name])}
+
+    return hook
 
 
 def hook_count(net: nn.Module) -> int:

@@ -9,8 +9,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from selfaware.errors import BadModel
 from selfaware.models.convert import quiet
-from selfaware.models.hf import POST_NORMS, Model
+from selfaware.models.hf import Model
 from selfaware.models.hub import Local
+from selfaware.models.sites import POST_NORMS
 
 ON_CPU = {"attn_implementation": "eager"}
 """On a CPU the fused kernel's backward takes twice as long for an answer's few queries (0.51 s against 0.26 s for a step of

@@ -19,7 +19,7 @@ class PrefixCache:
     """Keys to tensors, least recently used out first beyond the budget.
 
     Prompt ids lead to their keys and values `[L, 2, H, T, d]`; block, prompt and answer to the residual that enters the
-    block, `[T, D]`.
+    block, `[T, D]`, where the block after the last is the head.
 
     Args:
         budget: bytes to hold at most; 0 keeps nothing.
@@ -63,11 +63,16 @@ def split(layers: Sequence[tuple[Tensor, Tensor]], lengths: Sequence[int]) -> li
     return [both[:, :, row, :, both.shape[-2] - n :].clone() for row, n in enumerate(lengths)]
 
 
-def join(states: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """The left-padded batch of unpadded states: for each block its keys and values, `[B, H, T, d]`."""
-    longest = max(s.shape[3] for s in states)
-    first = states[0]
+def join(states: Sequence[Tensor | None]) -> list[tuple[Tensor, Tensor]]:
+    """The left-padded batch of unpadded states: for each block its keys and values, `[B, H, T, d]`.
+
+    Args:
+        states: `[L, 2, H, T, d]` each, None for a row without tokens; one at least is a tensor.
+    """
+    some = [s for s in states if s is not None]
+    longest, first = max(s.shape[3] for s in some), some[0]
     batch = first.new_zeros((first.shape[0], 2, len(states), first.shape[2], longest, first.shape[4]))
     for row, s in enumerate(states):
-        batch[:, :, row, :, longest - s.shape[3] :] = s
+        if s is not None:
+            batch[:, :, row, :, longest - s.shape[3] :] = s
     return [(layer[0], layer[1]) for layer in batch]

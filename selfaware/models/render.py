@@ -54,9 +54,9 @@ def prompt_text(tokenizer: Any, prompt: Prompt, template: Template, system_role:
     return _chat(tokenizer, [{"role": "user", "content": content}]) + prompt.stem
 
 
-def _chat(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+def _chat(tokenizer: Any, messages: list[dict[str, str]], open_reply: bool = True) -> str:
     try:
-        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=open_reply, tokenize=False))
     except TemplateError as error:
         raise BadModel(
             f"template 'chat': this model's chat template refuses a user's message ({error}); one that takes it is needed. "
@@ -121,3 +121,17 @@ def _after(tokenizer: Any, text: str, prompt: Ids, option: str, template: Templa
     """The option's ids after the prompt; none where it melts into the prompt's last token."""
     whole = encode(tokenizer, text + option, template)
     return whole[len(prompt) :] if whole[: len(prompt)] == prompt else ()
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """The token that closes a reply in the tokenizer's chat template; None without a template, or where text closes it."""
+    if not tokenizer.chat_template:
+        return None
+    said = "Said."
+    try:
+        text = _chat(tokenizer, [{"role": "user", "content": "Say."}, {"role": "assistant", "content": said}], False)
+    except BadModel:
+        return None
+    _, found, after = text.rpartition(said)
+    closing = tokenizer(after.strip(), add_special_tokens=False).input_ids if found and after.strip() else []
+    return int(closing[0]) if closing and closing[0] in tokenizer.added_tokens_decoder else None

@@ -18,13 +18,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from selfaware.errors import BadData
-from selfaware.report import figures, style
-from selfaware.report.page import Claim, Item, Page, Reply
+from selfaware.report import figures, questions, style
+from selfaware.report.page import Claim, Page, Table
 from selfaware.report.summary import decimals, finite, undefined, write_atomic, write_summary, written
 from selfaware.types import Row, Verdict
 
 _PACKAGE = "selfaware.report"
-_FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# A number with or without a sign, a unit sign, an interval, a second number; or a dash where there is none.
+_NUMBER = re.compile(
+    r"([+−-]?(\d[\d\s]*)?([.,]?\d+)(\s?%)?(\s?\[[^\]]*\]|\s?[/±×]\s?\d[\d.,]*(\s?%)?)?|\[[^\]]*\]|[–—-]?)"
+)
+_OPEN = 4
+"""Headline measures that stand open; where there is more than one beyond, they are folded."""
 
 
 @dataclass(frozen=True)
@@ -48,38 +54,38 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Group:
-    """The rows of one headline measure; `kinds` says what their values are: shifts, and from what, or levels."""
+    """The rows of one headline measure that are of one kind and unit: levels, or shifts from one reference."""
 
-    measure: str
-    kinds: str
+    kind: str
+    unit: str
     rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
-class _Set:
-    """The items of one question set, with counts of all replies and of those that could not be read."""
+class _Measure:
+    """A headline measure: its anchor, and its rows by kind; none where no row was reported."""
 
     name: str
-    items: tuple[Item, ...]
-    replies: int
-    unknown: int
+    anchor: str
+    groups: tuple[_Group, ...]
 
 
 def write_page(page: Page, folder: Path | str) -> Path:
     """The path of `report.html`, written into `folder` with `summary.json`, `rows.csv` and `figures/*.pdf`.
 
-    Each file is written whole or not at all, the page last. The same page always gives the same bytes. Cost: about a
-    second, most of it for figures; some 150 bytes for each reply.
+    Each file is written whole or not at all, the page last. The same page always gives the same bytes. Cost: half a
+    second for each figure, and as much for ten thousand replies; some 150 bytes for each reply, 5 kB for a group.
 
     Args:
         folder: made if it is not there; files of the same names are replaced.
 
     Raises:
-        BadData: two figures have one name, or a figure's name can't be a file's name.
+        BadData: two figures or two tables have one name, a name can't be a file's name, or a table's row is not as
+            wide as its columns.
         OSError: the folder can't be written.
     """
     folder = Path(folder)
-    _check_figures(page)
+    _check(page)
     write_summary(page, folder)
     (folder / "figures").mkdir(exist_ok=True)
     for figure in page.figures:
@@ -92,9 +98,10 @@ def render(page: Page) -> str:
     """The page as one HTML document.
 
     Raises:
-        BadData: two figures have one name, or a figure's name can't be a file's name.
+        BadData: two figures or two tables have one name, a name can't be a file's name, or a table's row is not as
+            wide as its columns.
     """
-    _check_figures(page)
+    _check(page)
     environment = Environment(
         loader=PackageLoader(_PACKAGE, "templates"),
         autoescape=True,
@@ -105,37 +112,55 @@ def render(page: Page) -> str:
     )
     environment.filters["score"] = _score
     environment.filters["whitespace_kept"] = _whitespace_kept
+    environment.tests["unread"] = questions.unread
     script = _resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    grouped = tuple(_group(name, page.rows) for name in page.headline)
+    sets = questions.sets(page.items)
+    measures = _measures(page)
+    columns, same = _columns([row for measure in measures for group in measure.groups for row in group.rows])
+    shown = len(measures) if len(measures) <= _OPEN + 1 else _OPEN
     return environment.get_template("report.html.jinja").render(
         page=page,
         style=Markup(_resource("report.css")),
         script=Markup(script),
         script_hash=digest,
         cards=_cards(page),
-        groups=grouped,
-        columns=_columns([row for group in grouped for row in group.rows]),
+        measures=measures,
+        shown=shown,
+        columns=columns,
+        same=same,
         cell=_cells(page.rows),
         condition=_condition,
-        unread=_unread,
-        figures=[(figure, Markup(figures.draw(figure))) for figure in page.figures],
-        sets=_sets(page.items),
+        counted=questions.counted,
+        figures=[(figure, Markup(figures.draw(figure)), figures.is_wide(figure)) for figure in page.figures],
+        tables=[(table, _numeric(table)) for table in page.tables],
+        sets=sets,
+        drawn=any(group.figure for found in sets for group in found.groups),
         signs=style.SIGNS,
     )
 
 
-def _check_figures(page: Page) -> None:
-    names = [figure.name for figure in page.figures]
-    for name in names:
-        if not _FIGURE_NAME.fullmatch(name):
-            raise BadData(
-                f"figure {name!r}: not a file's name; needed letters, digits, - and _. Rename it in the experiment."
-            )
-        if names.count(name) > 1:
-            raise BadData(
-                f"figure {name!r}: comes {names.count(name)} times; needed one name for each. Rename all but one."
-            )
+def _check(page: Page) -> None:
+    for what, names in (
+        ("figure", [figure.name for figure in page.figures]),
+        ("table", [table.name for table in page.tables]),
+    ):
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise BadData(
+                    f"{what} {name!r}: not a file's name; needed letters, digits, - and _. Rename it in the experiment."
+                )
+            if names.count(name) > 1:
+                raise BadData(
+                    f"{what} {name!r}: comes {names.count(name)} times; needed one name for each. Rename all but one."
+                )
+    for table in page.tables:
+        for number, row in enumerate(table.rows):
+            if len(row) != len(table.columns):
+                raise BadData(
+                    f"table {table.name!r}: row {number} has {len(row)} cells; needed {len(table.columns)}, one a "
+                    "column. Fill it up in the experiment."
+                )
 
 
 def _resource(name: str) -> str:
@@ -152,10 +177,27 @@ def _cards(page: Page) -> tuple[_Card, ...]:
     )
 
 
-def _group(measure: str, rows: Iterable[Row]) -> _Group:
-    found = tuple(row for row in rows if row.measure == measure)
-    kinds = dict.fromkeys(f"shift from {row.reference or 'base'}" if row.kind == "shift" else "level" for row in found)
-    return _Group(measure, ", ".join(kinds), found)
+def _measures(page: Page) -> tuple[_Measure, ...]:
+    """The headline measures in order, levels and shifts apart: beside each other they would be read as one."""
+    made = []
+    for number, name in enumerate(page.headline):
+        found: dict[tuple[str, str], list[Row]] = {}
+        for row in page.rows:
+            if row.measure == name:
+                kind = f"shift from {row.reference or 'base'}" if row.kind == "shift" else "level"
+                found.setdefault((kind, row.unit), []).append(row)
+        groups = tuple(_Group(kind, unit, tuple(rows)) for (kind, unit), rows in found.items())
+        made.append(_Measure(name, f"measure-{number + 1}", groups))
+    return tuple(made)
+
+
+def _numeric(table: Table) -> tuple[bool, ...]:
+    """Which of the table's columns hold numbers alone, and at least one."""
+    return tuple(
+        all(_NUMBER.fullmatch(row[index].strip()) for row in table.rows)
+        and any(re.search(r"\d", row[index]) for row in table.rows)
+        for index in range(len(table.columns))
+    )
 
 
 def _cells(rows: Iterable[Row]) -> Callable[[Row], _Cell]:
@@ -180,44 +222,32 @@ def _cells(rows: Iterable[Row]) -> Callable[[Row], _Cell]:
     return cell
 
 
-def _columns(rows: Iterable[Row]) -> frozenset[str]:
-    """Columns that are not always there: those that would be empty, or the same in every row, are left out."""
+def _columns(rows: Iterable[Row]) -> tuple[frozenset[str], tuple[tuple[str, str], ...]]:
+    """Columns that are not always there, and what is the same in all rows and said once instead of in a column.
+
+    The base model's rows have no site and no positions of their own, and do not count as another value. Model and
+    domain stand in the settings.
+    """
     rows = tuple(rows)
-    filled = {
-        name
-        for name in ("polarity", "site", "positions", "questions", "condition")
-        if any(getattr(row, name) for row in rows)
-    }
-    varied = {name for name in ("model", "domain") if len({getattr(row, name) for row in rows}) > 1}
-    return frozenset(filled | varied)
+    shown = {"polarity"} if any(row.polarity for row in rows) else set()
+    same = []
+    for name in ("model", "domain", "site", "positions", "questions", "condition"):
+        found = {_condition(row) if name == "condition" else str(getattr(row, name)) for row in rows}
+        if name in ("site", "positions"):
+            found = {str(getattr(row, name)) for row in rows if row.method != "base"}
+        if len(found) > 1:
+            shown.add(name)
+        elif any(found) and name not in ("model", "domain"):
+            same.append(("" if name == "condition" else name, found.pop()))
+    return frozenset(shown), tuple(same)
 
 
 def _condition(row: Row) -> str:
     return ", ".join(f"{name} {value}" for name, value in row.condition.items())
 
 
-def _sets(items: Iterable[Item]) -> tuple[_Set, ...]:
-    """Items by question set, in the order in which the sets first come."""
-    by_set: dict[str, list[Item]] = {}
-    for item in items:
-        by_set.setdefault(item.set, []).append(item)
-    return tuple(
-        _Set(
-            name,
-            tuple(found),
-            sum(len(item.replies) for item in found),
-            sum(_unread(reply) for item in found for reply in item.replies),
-        )
-        for name, found in by_set.items()
-    )
-
-
-def _unread(reply: Reply) -> bool:
-    return finite(reply.value) is None
-
-
 def _score(number: float | None, *, signed: bool = False) -> str:
-    """A single score, nats; an em dash where there is none."""
+    """A single score; an em dash where there is none."""
     return "—" if number is None or finite(number) is None else written(number, 2, signed=signed)
 
 

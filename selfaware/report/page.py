@@ -9,7 +9,7 @@ from typing import Literal
 
 from selfaware.types import Estimate, Row, Verdict
 
-Role = Literal["primary", "arm", "control", "base"]
+Role = Literal["primary", "arm", "control", "base", "instrument"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Mark:
         polarity: `high`, `low` or empty (effects and controls without one): decides the colour and the shape.
         role: decides the weight: the primary arm stands out, controls are hollow.
         points: the single values behind the estimate (one for each seed), drawn small.
+        note: a word or two beside the label, muted, for example `insensitive`.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Mark:
     polarity: str = ""
     role: Role = "arm"
     points: tuple[float, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,20 @@ class Figure:
 class Reply:
     """What one arm answered to one question: where the score comes from.
 
+    The fields from `method` on place it in the question's figure; without a `method` in any reply there is no figure.
+
     Attributes:
         arm: the arm with its polarity and seed, for example `LoRA rank 1 · high · seed 0`.
         cell: id of the ask cell that holds the raw answer.
         logprobs: each option's score, nats (per token, or of the whole letter), None where unread.
-        value: the score towards `high`, nats; None where unread, and then `why` says the reason.
+        value: the score towards `high`, in the item's unit; None where unread, and then `why` says the reason.
+        why: why it is unread; beside a value, what was left out of it.
+        method: the arm without polarity and seed: replies of one method share a row of the figure.
+        polarity: `high`, `low` or empty, as in `Mark`.
+        seed: the fit's seed; None for arms that are not fitted.
+        role: as in `Mark`.
+        form: how the question was asked where that can differ (`shown`, `mirror`); forms stand beside each other.
+        said: the sampled texts, verbatim, in the order of the draws.
     """
 
     arm: str
@@ -87,6 +98,12 @@ class Reply:
     logprobs: tuple[float, ...] | None
     value: float | None
     why: str = ""
+    method: str = ""
+    polarity: str = ""
+    seed: int | None = None
+    role: Role = "arm"
+    form: str = ""
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +113,13 @@ class Item:
     Attributes:
         set: the question set.
         text: the prompt as the model saw it (rendered, special tokens included).
-        options: the options' texts; `high` is the index of the one that counts as high.
+        options: the options' texts, none for a question that is answered freely.
+        high: index of the option that counts as high.
+        group: questions of one set, group, unit and zero (an item and its mirror, both orders of the options) share
+            a figure and stand under each other; an empty one stands alone.
+        unit: of the replies' values.
+        zero: where the figure's line of no leaning stands; None for no line.
+        flag: a word beside the item's name, for example `insensitive`.
     """
 
     id: str
@@ -106,6 +129,27 @@ class Item:
     options: tuple[str, ...]
     high: int
     replies: tuple[Reply, ...] = ()
+    group: str = ""
+    unit: str = "nats"
+    zero: float | None = 0.0
+    flag: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers beside the claims: baselines, checks of the instrument, what could not be read.
+
+    Attributes:
+        name: unique on the page; its anchor is `table-<name>`.
+        caption: how to read it; may be empty.
+        rows: cells as text, as many in each row as there are columns; the first names the row.
+    """
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -122,6 +166,8 @@ class Page:
         reproduce: commands that make the page again.
         environment: label and text pairs: package versions, device, seconds, peak memory, commit.
         caveats: what a reader must keep in mind, one sentence each.
+        failures: what failed, and why.
+        tables: stand after the figures.
     """
 
     name: str
@@ -139,3 +185,4 @@ class Page:
     environment: tuple[tuple[str, str], ...]
     caveats: tuple[str, ...]
     failures: tuple[tuple[str, str], ...] = field(default=())
+    tables: tuple[Table, ...] = ()

@@ -12,11 +12,21 @@ SIGNS = {"high": "▲", "low": "▼", "": "●"}
 
 INK, MUTED, LINE, BAND, STRIPE = "#1B1F23", "#5A646E", "#C9CFD5", "#E9ECEF", "#FBF4EC"
 
+# What each colour is called in the page's styles, where a dark page has its own.
+THEMED = {
+    COLOURS["high"].lower(): "mark-high", COLOURS["low"].lower(): "mark-low", COLOURS[""].lower(): "mark-none",
+    INK.lower(): "ink", MUTED.lower(): "muted", LINE.lower(): "axis", BAND.lower(): "band", STRIPE.lower(): "stripe",
+    "#ffffff": "paper",
+}  # fmt: skip
+
 # Inches; a figure of two panels is as wide as the page's column. Text sizes in points.
 WIDTH, SINGLE = 10.4, 7.6
 ROW, GROUP_GAP, LINE_HEIGHT = 0.235, 0.11, 0.165
 HEAD, FOOT, LEGEND, EDGE, GUTTER = 0.40, 0.52, 0.34, 0.06, 0.30
-LABEL_CHARACTERS = 30
+NUMBER_GAP, NOTE_GAP = 0.12, 0.10
+LABEL_CHARACTERS, LONG_LABEL_CHARACTERS = 30, 48
+# From so many marks on a single panel is drawn dense and as wide as the page; a label longer than this widens it too.
+MANY, LONG_LABEL = 12, 2.6
 SIZE, SMALL = 9.5, 8.5
 
 STYLE: dict[Any, Any] = {

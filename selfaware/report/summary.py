@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from selfaware.errors import BadData
-from selfaware.report.page import Page
+from selfaware.report.page import Page, Table
 from selfaware.types import Kind, Row, Verdict, Verdict3
 
-SCHEMA = 1
+SCHEMA = 2
 COLUMNS: tuple[str, ...] = tuple(column.name for column in fields(Row))
 
 _MAYBE_NUMBERS = frozenset({"value", "low", "high", "detectable"})
+_TABLE = tuple(column.name for column in fields(Table))
 _COUNTS = frozenset({"n", "seeds", "unknown"})
 
 
@@ -40,6 +41,7 @@ class Summary:
     verdicts: tuple[Verdict, ...]
     environment: Mapping[str, str]
     failures: tuple[tuple[str, str], ...]
+    tables: tuple[Table, ...] = ()
 
 
 # ---------------------------------------------------------------- numbers as text
@@ -126,6 +128,7 @@ def write_summary(page: Page, folder: Path | str) -> Path:
         "verdicts": [asdict(verdict) for verdict in page.verdicts],
         "environment": _mapping(page.environment),
         "failures": [{"what": what, "why": why} for what, why in page.failures],
+        "tables": [asdict(table) for table in page.tables],
     }
     text = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     # A lone surrogate has no UTF-8 form; written with a backslash it is a legal JSON escape that reads back as itself.
@@ -206,7 +209,7 @@ def read_summary(path: Path | str) -> Summary:
         broken(f"schema {schema!r}", f"an object of schema {SCHEMA}")
     shape = {
         "experiment": str, "question": str, "settings": dict, "rows": list, "verdicts": list, "environment": dict,
-        "failures": list,
+        "failures": list, "tables": list,
     }  # fmt: skip
     for name, kind in shape.items():
         if not isinstance(found.get(name), kind):
@@ -226,6 +229,9 @@ def read_summary(path: Path | str) -> Summary:
     for number, failure in enumerate(found["failures"]):
         if not _all_text(failure, {"what", "why"}):
             broken(f"failure {number} is {failure!r}", "texts 'what' and 'why'")
+    for number, table in enumerate(found["tables"]):
+        if not _is_table(table):
+            broken(f"table {number} is no whole table", f"{', '.join(_TABLE)}, and a text for each column in each row")
 
     return Summary(
         experiment=found["experiment"],
@@ -235,6 +241,10 @@ def read_summary(path: Path | str) -> Summary:
         verdicts=tuple(Verdict(**verdict) for verdict in found["verdicts"]),
         environment=found["environment"],
         failures=tuple((failure["what"], failure["why"]) for failure in found["failures"]),
+        tables=tuple(
+            Table(**{**table, "columns": tuple(table["columns"]), "rows": tuple(tuple(row) for row in table["rows"])})
+            for table in found["tables"]
+        ),
     )
 
 
@@ -244,6 +254,21 @@ def _shown(found: Mapping[str, object], name: str) -> str:
 
 def _all_text(found: object, names: set[str]) -> bool:
     return isinstance(found, dict) and set(found) == names and all(isinstance(text, str) for text in found.values())
+
+
+def _is_table(found: object) -> bool:
+    """Whether it is a table as written: texts, and rows as wide as the columns."""
+    if not isinstance(found, dict) or set(found) != set(_TABLE):
+        return False
+    columns, rows = found["columns"], found["rows"]
+    if not all(isinstance(found[name], str) for name in ("name", "title", "caption")):
+        return False
+    return (
+        isinstance(columns, list)
+        and isinstance(rows, list)
+        and all(isinstance(line, list) and len(line) == len(columns) for line in rows)
+        and all(isinstance(text, str) for line in (columns, *rows) for text in line)
+    )
 
 
 def _row_problem(row: object) -> str:

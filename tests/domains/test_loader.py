@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfaware.domains import loader
-from selfaware.domains.loader import Outcomes
+from selfaware.domains import loader, records
+from selfaware.domains.records import Outcomes
 from selfaware.errors import BadData, UnknownName
 from selfaware.types import PARTS
 
@@ -160,7 +160,7 @@ def test_any_line_is_an_object_or_bad_data(tmp_path_factory, line):
     path = tmp_path_factory.mktemp("rows") / "records.jsonl"
     path.write_bytes(b'{"id": "a"}\n\n' + line)
     try:
-        found = list(loader.rows(path))
+        found = list(records.rows(path))
     except BadData as error:
         found, said = [], str(error)
     assert all(isinstance(row, dict) for _, row in found) if found else said.startswith(f"{path}:")

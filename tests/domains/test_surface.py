@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfaware.domains import loader, surface
-from selfaware.domains.loader import Record
+from selfaware.domains.records import Record
 
 WORDS = [f"word{a}{b}" for a in "abcdefgh" for b in "abcdefgh"]
 

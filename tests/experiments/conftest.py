@@ -25,6 +25,7 @@ validation = 0.2
 [margins]
 choice_share = 0.1
 report_score = 0.1
+spoken_score = 0.1
 [rules]
 prose = "warn"
 [forms.cloze]
@@ -35,6 +36,24 @@ user = "{situation} A: {first} B: {second}"
 stem = "Answer:"
 [statements]
 shown = "{user} {first} or {second}."
+[told]
+high = ["You love red.", "Red is yours."]
+low = ["You love blue.", "Blue is yours."]
+[forecast]
+stem = "Number:"
+users = ["{situation} Either {first}, or {second}. How often {asked}?", "{situation} {first} or {second}. {asked}: how often?"]
+[lotteries]
+number = 12
+seed = 1
+low = 0
+high = 20
+option = "{a} by {p} or {b} by {q}"
+[lotteries.cloze]
+user = "Either {first}, or {second}."
+stem = "I will"
+[lotteries.letters]
+user = "A: {first} B: {second}"
+stem = "Answer:"
 [words]
 risk_words = []
 hedges = []
@@ -89,6 +108,20 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> loader.Domain:
         for k in things[:12]
     ]
     (folder / "self.jsonl").write_text("".join(json.dumps(i) + "\n" for i in items))
+    for name in ("other_form", "described"):
+        own = [{**i, "id": f"{name}-{i['family']}", "set": name} for i in items[:6]]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(i) + "\n" for i in own))
+    spoken = [
+        {
+            "id": f"{s}-{reads}", "set": s, "family": reads, "reads": reads, "stem": "Answer:",
+            "prompts": [f"{w} {reads} {n}?" for n in range(5)],
+            "mirror_prompts": [f"Not {w} {reads} {n}?" for n in range(5)] if reads == "number" else [],
+            "high": ["a"] if reads == "word" else [], "low": ["b"] if reads == "word" else [],
+        }
+        for s, w in (("spoken", "you"), ("spoken-twin", "Tom"))
+        for reads in ("word", "number")
+    ]  # fmt: skip
+    (folder / "spoken.jsonl").write_text("".join(json.dumps(i) + "\n" for i in spoken))
     return loader.load(str(folder))
 
 
@@ -121,7 +154,8 @@ SMALL = {
     "lora.site": "1.mlp.down_proj", "lora.training.batch": "8", "lora.training.epochs": "2",
     "wide.rank": "2", "wide.training.epochs": "1", "wide.training.batch": "8",
     "vector.site": "1", "vector.training.epochs": "1", "vector.training.batch": "8",
-    "seeds": "0,1", "random_vectors": "2", "limit": "0",
+    "seeds": "0,1", "random_vectors": "2", "residual_vectors": "1", "wordings": "2", "described_epochs": "2", "limit": "0",
+    "sampling.samples": "2", "sampling.max_new_tokens": "3",
 }  # fmt: skip
 
 

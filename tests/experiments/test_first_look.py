@@ -13,12 +13,14 @@ from selfaware import spec
 from selfaware.domains import loader
 from selfaware.errors import BadData, BadFile, UnknownName
 from selfaware.experiments import first_look, run
-from selfaware.experiments.arms import Arm, Comparison
+from selfaware.experiments.arms import Arm, Asked, Comparison, Read, Replicate
+from selfaware.experiments.measures import chosen as chosen_share
 from selfaware.interventions.base import Intervention
+from selfaware.metrics import options
 from selfaware.models.batch import Row
 from selfaware.models.hf import Model
-from selfaware.stages import Bench, Fit
-from selfaware.types import Score
+from selfaware.stages import Bench
+from selfaware.types import POLARITIES, Score
 
 Watch = Callable[[float, float, str], None]
 
@@ -35,30 +37,35 @@ def planted(
     seeds: tuple[int, ...],
     effects: dict[tuple[str, str], float],
     noise: float = 0.02,
-) -> dict[str, str]:
-    """Verdicts when arm a moves set s by effects[a, s] at high and by its negative at low."""
+) -> dict[str, tuple[str, str]]:
+    """Verdicts, with their reasons, when arm a moves set s by effects[a, s] at high and by its negative at low; the told arm moves reports unless said."""
     chosen = spec.override(
         replace(first_look.Settings(), seeds=seeds, unrelated=str(other)),
         {"lora.site": "1.mlp.down_proj", "vector.site": "1"},
     )
     made = first_look.comparison(bench, toy, chosen)
-    owner: dict[str, tuple[Arm, str, int]] = {}
+    owner: dict[str, tuple[Arm, str]] = {}
     for arm in made.arms:
-        for polarity in ("high", "low"):
-            for seed, _, fit in made.fits(arm, polarity):  # type: ignore[arg-type]
-                owner[fit.id] = (arm, polarity, seed)
+        for polarity in POLARITIES:
+            for of in made.replicates(arm, polarity):
+                owner[of.fit.id if of.fit else of.system] = (arm, polarity)
+    effects = {("told", name): 0.5 for name in ("self", "twin")} | effects
 
-    def scores(self: Comparison, asked: object, fit: Fit | None) -> tuple[Score, ...]:
-        name = asked.name  # type: ignore[attr-defined]
-        arm, polarity, _ = owner[fit.id] if fit else (None, "", 0)
-        rng = np.random.default_rng(zlib.crc32(f"{name} {fit.id if fit else ''}".encode()))
-        move = effects.get((arm.name, name), 0.0) * (1 if polarity == "high" else -1) if arm else 0.0
-        groups = {q.group: q.family for q in asked.questions}  # type: ignore[attr-defined]
-        start = {g: 0.3 * ((i % 5) - 2) for i, g in enumerate(groups)}
-        return tuple(Score(g, f, start[g] + move + noise * rng.standard_normal()) for g, f in groups.items())
+    def scores(self: Comparison, asked: Asked, of: Replicate, read: Read) -> tuple[Score, ...]:
+        key = of.fit.id if of.fit else of.system
+        arm, polarity = owner[key] if key else (None, "")
+        rng = np.random.default_rng(zlib.crc32(f"{asked.name} {key}".encode()))
+        move = effects.get((arm.name, asked.name), 0.0) * (1 if polarity == "high" else -1) if arm else 0.0
+        start = {g: 0.3 * ((i % 5) - 2) for i, g in enumerate(asked.families)}
+        found = tuple(Score(g, f, start[g] + move + noise * rng.standard_normal()) for g, f in asked.families.items())
+        return options.chosen(found) if read is chosen_share else found
 
     monkeypatch.setattr(Comparison, "scores", scores)
-    return {v.claim: v.answer for v in first_look.findings(made, toy, "tiny").verdicts}
+    return {v.claim: (v.answer, v.reason) for v in first_look.findings(made, toy, "tiny").verdicts}
+
+
+def answers(verdicts: dict[str, tuple[str, str]]) -> dict[str, str]:
+    return {claim: answer for claim, (answer, _) in verdicts.items()}
 
 
 class TestVerdicts:
@@ -71,43 +78,63 @@ class TestVerdicts:
             (0, 1, 2),
             {("lora-1", "choices"): 2.0, ("lora-1", "self"): 1.0, ("lora-1", "twin"): 0.2},
         )
-        assert got == {"behaviour-learned": "yes", "self-report-moved": "yes", "self-specific": "yes"}
+        assert answers(got) == {"behaviour-learned": "yes", "self-report-moved": "yes", "self-specific": "yes"}
 
     def test_no_to_all(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path) -> None:
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {}, noise=0.0)
-        assert got == {"behaviour-learned": "no", "self-report-moved": "no", "self-specific": "no"}
+        assert answers(got) == {"behaviour-learned": "no", "self-report-moved": "no", "self-specific": "no"}
 
     def test_unclear_with_one_seed(
         self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
     ) -> None:
         got = planted(monkeypatch, bench, toy, other, (0,), {("lora-1", "choices"): 2.0, ("lora-1", "self"): 1.0})
-        assert set(got.values()) == {"unclear"}
+        assert set(answers(got).values()) == {"unclear"}
 
     def test_unclear_where_a_control_moves_as_far(
         self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
     ) -> None:
         moves = {(a, s): 1.0 for a in ("lora-1", "unrelated") for s in ("choices", "self")}
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), moves)
-        assert got["behaviour-learned"] == got["self-report-moved"] == "unclear"
+        assert got["behaviour-learned"][0] == got["self-report-moved"][0] == "unclear"
 
     def test_twins_do_not_gate_the_self_report(
         self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
     ) -> None:
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {("lora-1", "self"): 1.0, ("lora-1", "twin"): 1.0})
-        assert got["self-report-moved"] == "yes"
-        assert got["self-specific"] == "no"
+        assert got["self-report-moved"][0] == "yes"
+        assert got["self-specific"][0] == "no"
 
     def test_unclear_when_the_report_moves_against_training(
         self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
     ) -> None:
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {("lora-1", "self"): -1.0})
-        assert got["self-report-moved"] == "unclear"
+        assert got["self-report-moved"][0] == "unclear"
 
     def test_noise_is_unclear(
         self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
     ) -> None:
         got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {}, noise=1.0)
-        assert got["self-report-moved"] == "unclear"
+        assert got["self-report-moved"][0] == "unclear"
+
+    def test_a_deaf_instrument_gives_no_verdict(
+        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
+    ) -> None:
+        """The positive arms are the base model here: nothing could have been seen, so nothing is concluded."""
+        deaf = {("told", "self"): 0.0, ("told", "twin"): 0.0}
+        got = planted(monkeypatch, bench, toy, other, (0, 1, 2), deaf, noise=0.0)
+        assert got["self-report-moved"] == got["self-specific"] == ("unclear", "instrument")
+        assert got["behaviour-learned"][0] == "no", "the questions about choices are not self-report"
+        moved = {**deaf, ("lora-1", "self"): 1.0}
+        assert planted(monkeypatch, bench, toy, other, (0, 1, 2), moved)["self-report-moved"] == (
+            "unclear",
+            "instrument",
+        )
+
+    def test_positive_controls_that_move_the_wrong_way_are_deaf_too(
+        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, other: Path
+    ) -> None:
+        got = planted(monkeypatch, bench, toy, other, (0, 1, 2), {("told", "self"): -0.5}, noise=0.0)
+        assert got["self-report-moved"] == ("unclear", "instrument")
 
 
 class TestWholeRun:
@@ -129,7 +156,28 @@ class TestWholeRun:
             for r in primary
             if r["questions"] == "choices/test"
         )
-        mass = [r for r in summary["rows"] if r["measure"] == "valid_mass"]
+        asked = {r["questions"] for r in summary["rows"]}
+        everything = {
+            "choices/test",
+            "choices-letters/test",
+            "lotteries",
+            "lotteries-letters",
+            "self",
+            "twin",
+            "unrelated",
+            "self-shown",
+        }
+        assert asked >= everything | {"twin-shown", "other_form", "spoken", "spoken-twin", "forecast/test", "neutral"}
+        assert {t["name"] for t in summary["tables"]} == {"instrument", "surface", "damage", "unread"}
+        assert {r["method"] for r in summary["rows"]} >= {
+            "random vectors",
+            "random, residual covariance",
+            "unrelated fine-tune",
+            "shuffled labels",
+            "told by system prompt",
+            "trained on self-descriptions",
+        }
+        mass = [r for r in summary["rows"] if r["measure"] == "valid_mass" and r["kind"] == "absolute"]
         assert mass
         assert all(0 <= r["value"] <= 1 for r in mass)
         again, _ = run.again(bench.store, "first-look", bench.local.name, "toy", "small")

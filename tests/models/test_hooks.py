@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from selfaware.models.hooks import changed, hook_count, mask_in, recorded
+from selfaware.models.hooks import changed, gathered, hook_count, mask_in, recorded
 
 
 class Pair(nn.Module):
@@ -90,3 +90,17 @@ def test_mask_in() -> None:
     got = mask_in(new, old, torch.tensor([[True, False, True]]))
     assert got[0, :, 0].tolist() == [1, 0, 1]
     assert mask_in(new, old, torch.ones(1, 3, dtype=torch.bool)) is new
+
+
+def test_a_head_is_given_the_masked_positions_row_after_row() -> None:
+    x = torch.arange(12.0).reshape(2, 3, 2)
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    head, pair = nn.Identity(), Pair()
+    with gathered(head, mask), gathered(pair, mask):
+        assert head(x).tolist() == [[[0, 1], [4, 5], [8, 9]]]
+        assert head(x[:, :, :]).is_contiguous()
+        assert pair(hidden=x)[0].tolist() == [[[0, 2], [8, 10], [16, 18]]]
+    assert torch.equal(head(x), x)
+    with pytest.raises(RuntimeError, match="body"), gathered(head, mask):
+        raise RuntimeError("body")
+    assert hook_count(head) == 0

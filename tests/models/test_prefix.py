@@ -66,6 +66,21 @@ def test_join_undoes_split() -> None:
             assert not keys[row, :, : 5 - n].any()
 
 
+def test_a_row_without_tokens_is_joined() -> None:
+    keys, values = join([None, torch.ones(1, 2, 1, 3, 2), None])[0]
+    assert keys.shape == values.shape == (3, 1, 3, 2)
+    assert keys.sum((1, 2, 3)).tolist() == [0, 6, 0]
+
+
+@pytest.mark.parametrize("first", [ROWS[:3], ROWS[3:], []])
+def test_prompts_of_one_token_join_prompts_that_are_kept(first: list[Row]) -> None:
+    model, truth = fake("gemma2"), fake("gemma2")
+    with torch.no_grad():
+        if first:
+            model.logprobs(first)
+        assert torch.allclose(model.logprobs(ROWS), truth.logprobs(ROWS, plain=True), atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 def test_a_hit_gives_identical_numbers_and_saves_the_pass(kind) -> None:
     model = fake(kind)

@@ -395,7 +395,7 @@ def test_summary_round_trips(page: Page, tmp_path: Path) -> None:
     assert summary.environment == dict(page.environment)
     assert summary.failures == page.failures
     assert (summary.experiment, summary.question) == (page.name, page.question)
-    assert json.loads(path.read_text())["schema"] == 1
+    assert json.loads(path.read_text())["schema"] == 2
 
 
 def test_csv_has_the_rows(page: Page, tmp_path: Path) -> None:
@@ -429,8 +429,8 @@ def _without(name: str) -> str:
 
 def _whole() -> dict[str, object]:
     return {
-        "schema": 1, "experiment": "e", "question": "q", "settings": {}, "rows": [], "verdicts": [], "environment": {},
-        "failures": [],
+        "schema": 2, "experiment": "e", "question": "q", "settings": {}, "rows": [], "verdicts": [], "environment": {},
+        "failures": [], "tables": [],
     }  # fmt: skip
 
 
@@ -439,7 +439,7 @@ def _whole() -> dict[str, object]:
     [
         ("{", "not JSON"),
         ("[]", "schema None"),
-        (json.dumps({**_whole(), "schema": 2}), "schema 2"),
+        (json.dumps({**_whole(), "schema": 1}), "schema 1"),
         (_without("rows"), "'rows' is missing"),
         (json.dumps({**_whole(), "rows": [{"measure": "m"}]}), "row 0: lacks"),
         (json.dumps({**_whole(), "rows": [1]}), "row 0: is a int"),

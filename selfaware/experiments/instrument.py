@@ -1,0 +1,142 @@
+"""The instrument before the claim: would these items move if the model did describe itself? Knows comparisons, no verdict.
+
+Two positive controls. *Told*: the base model under system prompts that say it loves, or avoids, risk. *Described*: an
+adapter trained directly on self-descriptions. An item that neither moves cannot show anything, and where most of a set is
+like that, nothing can be concluded from the set.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from selfaware import stats
+from selfaware.domains.loader import Domain
+from selfaware.experiments.arms import Arm, Asked, Comparison, by_group
+from selfaware.experiments.measures import Measure
+from selfaware.interventions.base import Recipe
+from selfaware.report.page import Table
+from selfaware.types import Estimate
+
+SETS = ("self", "twin", "self-shown", "twin-shown", "other_form", "spoken", "spoken-twin")
+INSENSITIVE = "insensitive"
+
+
+def arms(
+    domain: Domain,
+    recipe: Recipe,
+    wordings: int,
+    sets: Sequence[Asked],
+    trained: bool,
+    site: str = "",
+    positions: str = "",
+) -> list[Arm]:
+    """The positive controls that this domain has data for.
+
+    Args:
+        recipe: of the adapter trained on self-descriptions.
+        wordings: how many system prompts of each polarity.
+        sets: what is asked; only self-report sets are.
+        trained: False leaves the adapter out.
+    """
+    asked = tuple(s.name for s in sets if s.name in SETS)
+    made: list[Arm] = []
+    if domain.told and wordings:
+        system = {polarity: texts[:wordings] for polarity, texts in domain.told.items()}
+        about = f"The base model under system prompts that say it is {domain.polarities['high']} or {domain.polarities['low']}, {len(system['high'])} wordings each. Positive control of the questions."
+        made.append(Arm("told", "told by system prompt", "instrument", (), (), about, sets=asked, system=system))
+    if trained and domain.has("described"):
+        examples = domain.questions("described")
+        about = f"The primary arm's recipe trained directly on {len({q.group for q in examples})} self-descriptions. Positive control of the questions."
+        made.append(
+            Arm(
+                "described",
+                "trained on self-descriptions",
+                "instrument",
+                (recipe,),
+                examples,
+                about,
+                site,
+                positions,
+                sets=asked,
+            )
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the positive controls did to one set.
+
+    Attributes:
+        effects: by arm's name, by item, the effect over its replicates.
+        insensitive: the items that no positive control moved.
+        items: how many items the set has.
+    """
+
+    effects: Mapping[str, Mapping[str, Estimate]]
+    insensitive: tuple[str, ...]
+    items: int
+
+    @property
+    def sensitive(self) -> bool:
+        """Whether at least half of the items can show something; without any positive control, nothing is known."""
+        return bool(self.effects) and 2 * len(self.insensitive) <= self.items
+
+
+def check(made: Comparison, measure: Measure, margin: float) -> Check:
+    """Which items of the set the positive controls move.
+
+    An item is moved when its mean effect over wordings, or over seeds, is towards `high`, at least `margin`, and with two
+    replicates or more its 95 % interval excludes zero.
+    """
+    asked = made.named[measure.set]
+    found: dict[str, dict[str, Estimate]] = {}
+    groups = list(asked.families)
+    for arm in made.arms:
+        if arm.role == "instrument" and arm.asked(asked.name):
+            values = made.effect(asked, arm, measure.read, by_group)
+            found[arm.name] = {g: _of([v.get(g) for v in values], measure.unit) for g in groups}
+    moved = {g for effects in found.values() for g, e in effects.items() if _moves(e, margin)}
+    return Check(found, tuple(g for g in groups if g not in moved), len(groups))
+
+
+def _of(values: Sequence[float | None], unit: str) -> Estimate:
+    """Over the replicates of one item: each is taken as a unit of its own."""
+    return stats.estimate([{str(i): v for i, v in enumerate(values) if v is not None}], unit, fitted=False)
+
+
+def _moves(effect: Estimate, margin: float) -> bool:
+    if effect.value is None or effect.value < margin:
+        return False
+    return effect.n < 2 or (effect.low is not None and effect.low > 0)
+
+
+def table(made: Comparison, checks: Mapping[str, Check], margins: Mapping[str, float]) -> Table:
+    """The check by item set, for the page."""
+    rows = []
+    named = {a.name: a.label for a in made.arms}
+    for name, found in checks.items():
+        each = "; ".join(
+            f"{named[arm]}: {sum(_moves(e, margins[name]) for e in effects.values())} of {found.items}, mean {_mean(list(effects.values()))}"
+            for arm, effects in found.effects.items()
+        )
+        rows.append(
+            (
+                name,
+                str(found.items),
+                str(len(found.insensitive)),
+                each or "no positive control was run",
+                "yes" if found.sensitive else "no",
+                ", ".join(found.insensitive) or "none",
+            )
+        )
+    return Table(
+        "instrument", "Would the questions notice? The positive controls",
+        "Items that the base model moves when a system prompt tells it what it is, or that an adapter trained on self-descriptions moves, by at least the margin. "
+        "A set of which most items stay put can support no verdict.",
+        ("question set", "items", INSENSITIVE, "moved by", "usable", "which are insensitive"), tuple(rows),
+    )  # fmt: skip
+
+
+def _mean(effects: Sequence[Estimate]) -> str:
+    values = [e.value for e in effects if e.value is not None]
+    return f"{sum(values) / len(values):+.2f}".replace("-", "−") if values else "unknown"

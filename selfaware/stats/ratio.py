@@ -1,0 +1,108 @@
+"""One mean over another with Fieller's interval. Knows two paired tables; must not know what they measure."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfaware.errors import BadData
+from selfaware.stats.intervals import LEVEL, POWER, grid, mean_products, why_no_interval
+from selfaware.stats.quantile import t_quantile
+from selfaware.types import Estimate
+
+Matrix = NDArray[np.float64]
+
+
+def ratio(
+    numerator: Sequence[dict[str, float | None]], denominator: Sequence[dict[str, float | None]], unit: str = "ratio"
+) -> Estimate:
+    """The ratio of two means, paired by seed and family, with Fieller's 95 % interval.
+
+    The interval holds every r at which the two-way interval of numerator − r·denominator holds zero. So zero lies
+    in it exactly when it lies in the numerator's own interval, it is not symmetric about the value, and it covers
+    the truth as often as the two-way interval does. Where the denominator's interval holds zero the set is
+    unbounded and there is no value. `error` is the delta method's, for orientation: `low` and `high` do not follow
+    from it. `detectable` is that of the numerator over the denominator's mean.
+
+    Args:
+        numerator: one dict for each seed, from family to value.
+        denominator: the same seeds in the same order; families unread in either are left out of both.
+        unit: of the ratio.
+
+    Raises:
+        BadData: the two have different numbers of seeds.
+
+    Source: Fieller 1954, J. Roy. Stat. Soc. B 16.
+    """
+    if len(numerator) != len(denominator):
+        raise BadData(
+            f"ratio: {len(numerator)} seeds over {len(denominator)}; both sides need the same seeds. "
+            "Leave out the seeds that only one side has."
+        )
+    above, below, lost = _paired(numerator, denominator)
+    s, f = above.shape
+    why = why_no_interval(s, f)
+    if above.size == 0:
+        return Estimate(None, None, None, f, s, unit, lost, None, why)
+    n, d = float(above.mean()), float(below.mean())
+    if why:
+        if d == 0:
+            return Estimate(None, None, None, f, s, unit, lost, None, "undefined: the denominator is zero")
+        return Estimate(n / d, None, None, f, s, unit, lost, None, why)
+    df = min(s, f) - 1
+    t = t_quantile(0.5 + LEVEL / 2, df)
+    parts = _covariances(above, below)
+    if d**2 <= t**2 * max(float(c[1, 1]) for c in parts):
+        return Estimate(None, None, None, f, s, unit, lost, None, "undefined: the denominator's interval holds zero")
+    low, high = _accepted(n, d, t, parts)
+    r = n / d
+    error = _error(parts, r) / abs(d)
+    detectable = (t + t_quantile(POWER, df)) * _error(parts, 0.0) / abs(d)
+    return Estimate(r, min(low, r), max(high, r), f, s, unit, lost, detectable, "", error, df)
+
+
+def _paired(
+    numerator: Sequence[dict[str, float | None]], denominator: Sequence[dict[str, float | None]]
+) -> tuple[Matrix, Matrix, int]:
+    """Both tables over the families that were read in both, and how many pairs of cells were not."""
+    families = sorted(set().union(*numerator, *denominator))
+    above, below = grid(numerator, families), grid(denominator, families)
+    read = np.isfinite(above) & np.isfinite(below)
+    kept = read.all(0)
+    return above[:, kept], below[:, kept], int((~read).sum())
+
+
+def _covariances(above: Matrix, below: Matrix) -> list[Matrix]:
+    """The covariance matrices of the two means by each of the three rules whose largest variance counts.
+
+    The two-way variance is the largest of three: (MS_s + MS_f − MS_e) / SF, MS_s / SF, MS_f / SF. Each alone is a
+    quadratic form and has an exact covariance (mean products); their maximum has none, and polarising it would give
+    an interval that disagrees with `estimate` wherever the maximum is not the first. Hence three matrices.
+    """
+    products = [mean_products(*pair) for pair in ((above, above), (above, below), (below, below))]
+    seeds, families, rest = (np.array([[xx, xy], [xy, yy]]) for xx, xy, yy in zip(*products, strict=True))
+    return [c / above.size for c in (seeds, families, seeds + families - rest)]
+
+
+def _error(parts: Sequence[Matrix], r: float) -> float:
+    """Standard error of mean(numerator − r·denominator)."""
+    return math.sqrt(max(0.0, *(float(c[0, 0] - 2 * r * c[0, 1] + r * r * c[1, 1]) for c in parts)))
+
+
+def _accepted(n: float, d: float, t: float, parts: Sequence[Matrix]) -> tuple[float, float]:
+    """Lowest and highest r that are not rejected: (n − r·d)² ≤ t²·(the largest of the three variances at r).
+
+    "At most the largest" is "at most any": the accepted set is the union of three Fieller intervals, each the roots
+    of a·r² − 2·b·r + c. The first two hold n/d; the third, whose matrix need not be positive, may be empty or lie
+    apart, and then the gap is kept in: a wider interval errs on the careful side.
+    """
+    ends: list[float] = []
+    for number, cov in enumerate(parts):
+        a, b, c = (float(v - t**2 * w) for v, w in ((d * d, cov[1, 1]), (n * d, cov[0, 1]), (n * n, cov[0, 0])))
+        inside = b * b - a * c
+        if inside < 0 and number == 2:
+            continue
+        root = math.sqrt(max(inside, 0.0))
+        ends += [(b - root) / a, (b + root) / a]
+    return min(ends), max(ends)
