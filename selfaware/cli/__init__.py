@@ -1,4 +1,4 @@
-"""argv to verbs: one function for each command. The only room that reads argv or the environment."""
+"""argv to verbs: one function for each command. Knows argv and the environment; must not know any science."""
 
 import sys
 from typing import Annotated, NoReturn

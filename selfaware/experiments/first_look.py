@@ -60,7 +60,7 @@ HEADLINE = (
     "kl_from_base",
 )
 SCALES = ("smoke", "demo", "small", "full")
-BASIC = ("choices", "self", "twin", "unrelated", "lotteries-letters")
+BASIC = ("choices", "self", "twin", "unrelated", "lotteries-letters", "neutral")
 """What random vectors are asked, of which there are many."""
 
 
@@ -72,10 +72,11 @@ class Settings:
         seeds: one fit of every arm and polarity for each.
         random_vectors, residual_vectors: how many for each seed; the second kind only with `controls`.
         form, template: how choices are asked (`form` none: the domain's own); statements are always cloze.
-        controls: True adds shuffled labels, residual vectors, the rank-1 LoRA at all positions, an adapter trained on
-            self-descriptions, and every question set that the domain has.
+        controls: True adds shuffled labels, residual vectors, an adapter trained on self-descriptions, and every
+            question set that the domain has.
         wordings: system prompts of each polarity that tell the base model what it is.
-        sampling: of open questions.
+        sampling: of open questions; the trained vector and the random ones are not asked any.
+        cloze_lotteries: how many lotteries are asked in the cloze form; as letters all are.
         limit: use that many of each question set and of the training records; 0 for all.
     """
 
@@ -85,8 +86,9 @@ class Settings:
     form: Form | None = None
     template: Template = "raw"
     controls: bool = False
-    wordings: int = 5
-    sampling: Sampling = field(default_factory=Sampling)
+    wordings: int = 3
+    sampling: Sampling = field(default_factory=lambda: Sampling(samples=5))
+    cloze_lotteries: int = 60
     limit: int = 0
     lora: Lora = field(default_factory=lambda: Lora(training=Training(learning_rate=0.03)))
     wide: Lora = field(
@@ -110,11 +112,11 @@ def settings(scale: str) -> Settings:
         )  # fmt: skip
     if scale == "demo":
         return Settings(wordings=2)
-    return (
-        Settings(controls=True, residual_vectors=5, seeds=(0, 1, 2, 3, 4))
-        if scale == "full"
-        else Settings(controls=True)
-    )
+    if scale == "full":
+        return Settings(
+            controls=True, residual_vectors=5, seeds=(0, 1, 2, 3, 4), wordings=5, sampling=Sampling(), cloze_lotteries=250
+        )  # fmt: skip
+    return Settings(controls=True)
 
 
 def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Comparison:
@@ -126,12 +128,13 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     lora, wide = _templated(chosen.lora, chosen.template), _templated(chosen.wide, chosen.template)
     vector = _templated(chosen.vector, chosen.template)
     here, there = (lora.site, lora.positions), (vector.site, vector.positions)
-    asked = sets(domain, form, chosen.template, chosen.controls, chosen.sampling, cut)
-    basic = (*BASIC, "neutral") if chosen.controls else BASIC
+    asked = sets(domain, form, chosen.template, chosen.controls, chosen.sampling, chosen.cloze_lotteries, cut)
+    basic = tuple(s.name for s in asked if s.name in BASIC)
+    scored = tuple(s.name for s in asked if s.name not in loader.OPEN_SETS)
     arms = [
         Arm("lora-1", lora.label, "primary", (lora,), examples, f"{lora.label} on {lora.site}, at {lora.positions} positions; the arm the verdicts are about.", *here),
         Arm("lora-wide", wide.label, "arm", (wide,), examples, f"{wide.label} on {wide.site}, at {wide.positions} positions.", wide.site, wide.positions),
-        Arm("vector", vector.label, "arm", (vector,), examples, f"One constant vector trained at site {vector.site}.", *there),
+        Arm("vector", vector.label, "arm", (vector,), examples, f"One constant vector trained at site {vector.site}.", *there, sets=scored),
         Arm("random", "random vectors", "control", tuple(RandomVector(vector, i) for i in range(chosen.random_vectors)), examples,
             f"{chosen.random_vectors} Gaussian directions a seed, as long as that seed's trained vector, at its site; high adds one, low subtracts it. "
             "The interval is that of one new direction.", *there, single=True, sets=basic),
@@ -146,8 +149,6 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
                 f"{chosen.residual_vectors} directions a seed drawn with the covariance of the residual stream at the site, of the trained vector's norm.",
                 *there, single=True, sets=basic),
             Arm("shuffled", "shuffled labels", "control", (shuffled,), examples, "The primary arm's recipe on the same rows with labels drawn at random.", *here),
-            Arm("lora-1-all", f"{lora.label}, all positions", "arm", (replace(lora, positions="all"),), examples,
-                "The primary arm's recipe acting at every position.", lora.site, "all"),
         ]  # fmt: skip
     describing = replace(lora, training=replace(lora.training, epochs=chosen.described_epochs))
     arms += instrument.arms(domain, describing, chosen.wordings, asked, chosen.controls, lora.site, lora.positions)
@@ -155,9 +156,15 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
 
 
 def sets(
-    domain: loader.Domain, form: Form, template: Template, everything: bool, sampling: Sampling, cut: int | None
+    domain: loader.Domain,
+    form: Form,
+    template: Template,
+    everything: bool,
+    sampling: Sampling,
+    cloze_lotteries: int,
+    cut: int | None,
 ) -> list[Asked]:
-    """The question sets that the domain has, the unsampled core of them unless `everything`."""
+    """The question sets that the domain has, the core of them unless `everything`."""
     made = [Asked("choices", domain.questions("choices", "test", form)[:cut], template)]
     made += [Asked(name, domain.questions(name)[:cut], template) for name in ("self", "twin", "unrelated")]
     if "letters" in domain.lotteries:
@@ -167,7 +174,9 @@ def sets(
     if form == "cloze" and "letters" in domain.forms:
         made.append(Asked("choices-letters", domain.questions("choices", "test", "letters")[:cut], template))
     if form in domain.lotteries and form != "letters":
-        made.append(Asked("lotteries", domain.questions("lotteries", form=form)[:cut], template))
+        made.append(
+            Asked("lotteries", domain.questions("lotteries", form=form)[: cut or 2 * cloze_lotteries], template)
+        )
     if domain.has("other_form"):
         made.append(Asked("other_form", domain.questions("other_form")[:cut], template))
     if "shown" in domain.statements:
@@ -175,7 +184,7 @@ def sets(
             made.append(Asked(f"{name}-shown", domain.questions(name, shown=True)[: cut and 2 * cut], template))
     for name in loader.OPEN_SETS:
         if domain.has(name):
-            few = replace(sampling, samples=max(1, sampling.samples // 2)) if name == "forecast" else sampling
+            few = replace(sampling, samples=-(-sampling.samples // 2)) if name == "forecast" else sampling
             opens = domain.opens(name, "test")
             some = set(list(dict.fromkeys(q.group for q in opens))[: cut and cut // 2])
             made.append(Asked(name, tuple(q for q in opens if q.group in some), template, few))

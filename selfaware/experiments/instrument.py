@@ -34,10 +34,10 @@ def arms(
     Args:
         recipe: of the adapter trained on self-descriptions.
         wordings: how many system prompts of each polarity.
-        sets: what is asked; only self-report sets are.
+        sets: what is asked; self-report sets and the choices are.
         trained: False leaves the adapter out.
     """
-    asked = tuple(s.name for s in sets if s.name in SETS)
+    asked = tuple(s.name for s in sets if s.name in (*SETS, "choices"))
     made: list[Arm] = []
     if domain.told and wordings:
         system = {polarity: texts[:wordings] for polarity, texts in domain.told.items()}

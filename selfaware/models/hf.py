@@ -20,7 +20,7 @@ from selfaware.errors import BadModel
 from selfaware.models import hooks, prefix
 from selfaware.models.batch import Pass, Row, Touched, bucketed, pad, summed
 from selfaware.models.render import Ids, Rendered, prompt_text, render
-from selfaware.models.sites import Sites, find_blocks
+from selfaware.models.sites import Sites, find_blocks, find_head
 from selfaware.types import Positions, Prompt, Question, Site, Template
 
 GIB = 2**30
@@ -44,7 +44,7 @@ class Model:
             weight.requires_grad_(False)
         self.config = net.config.get_text_config()
         self.blocks = find_blocks(net, self.config.num_hidden_layers)
-        self.head: nn.Module = net.get_output_embeddings()
+        self.head = find_head(net)
         self.width = int(self.config.hidden_size)
         self.sites = Sites(self.blocks, self.width, name, self._one_token)
         self.context = int(getattr(self.config, "max_position_embeddings", 2**31))

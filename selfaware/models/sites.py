@@ -1,7 +1,7 @@
 """Sites to modules: names, widths, linear parts, which names are one place. Knows blocks, no tokenizer and no text."""
 
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 from torch import Tensor, nn
 
@@ -131,3 +131,17 @@ def find_blocks(net: nn.Module, count: int) -> list[nn.Module]:
             f"model of type {type(net).__name__}: no list of {count} blocks inside; a decoder-only transformer is needed. Use another model."
         )
     return list(found[0])
+
+
+def find_head(net: Any) -> nn.Module:
+    """The module that turns the last residuals into logits.
+
+    Raises:
+        BadModel: the net names none.
+    """
+    head = net.get_output_embeddings()
+    if not isinstance(head, nn.Module):
+        raise BadModel(
+            f"model of type {type(net).__name__}: no output embeddings; a causal language model is needed. Use another model."
+        )
+    return head

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from selfaware.report import panel, style
-from selfaware.report.page import Figure, Panel
+from selfaware.report.page import Figure
 from selfaware.report.summary import write_atomic
 
 
@@ -87,6 +87,8 @@ def _canvas(figure: Figure) -> Canvas:
     abreast = min(2, len(figure.panels))
     characters = style.LABEL_CHARACTERS if abreast > 1 else style.LONG_LABEL_CHARACTERS
     laid = [panel.lines(one, characters) for one in figure.panels]
+    for number in range(1, len(laid), 2):
+        laid[number] = (panel.unlabelled(laid[number][0], laid[number - 1][0]), laid[number][1])
     ends = panel.shared_limits(figure.panels)
     rows = [range(start, min(start + 2, len(figure.panels))) for start in range(0, len(figure.panels), 2)]
     labels = [max((line.label_width for line in lines), default=0.0) for lines, _ in laid]
@@ -99,8 +101,7 @@ def _canvas(figure: Figure) -> Canvas:
         columns = []
         for number in row:
             one = figure.panels[number]
-            hidden = number != row[0] and _same_labels(figure.panels[row[0]], one)
-            label = 0.0 if hidden else labels[number]
+            label = labels[number]
             text = max(
                 (panel.width(panel.numbers(m, one, panel.places(one)), style.SMALL) for m in one.marks), default=0.0
             )
@@ -119,12 +120,6 @@ def _canvas(figure: Figure) -> Canvas:
         top += style.HEAD + height + style.FOOT
     _legend(canvas, figure, total)
     return canvas
-
-
-def _same_labels(first: Panel, second: Panel) -> bool:
-    return [(mark.label, mark.role, mark.note) for mark in first.marks] == [
-        (mark.label, mark.role, mark.note) for mark in second.marks
-    ]
 
 
 def _legend(canvas: Canvas, figure: Figure, total: float) -> None:

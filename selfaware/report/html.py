@@ -25,9 +25,10 @@ from selfaware.types import Row, Verdict
 
 _PACKAGE = "selfaware.report"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-# A number with or without a sign, a unit sign, an interval, a second number; or a dash where there is none.
+# A number with or without a sign, a unit sign, an interval, a second number; a dash or a word where there is none.
 _NUMBER = re.compile(
-    r"([+−-]?(\d[\d\s]*)?([.,]?\d+)(\s?%)?(\s?\[[^\]]*\]|\s?[/±×]\s?\d[\d.,]*(\s?%)?)?|\[[^\]]*\]|[–—-]?)"
+    r"([+−-]?(\d[\d\s]*)?([.,]?\d+)(\s?%)?(\s?\[[^\]]*\]|\s?[/±×]\s?\d[\d.,]*(\s?%)?|\s\(no interval\b.*\))?"
+    r"|\[[^\]]*\]|[–—-]?|unknown|undefined\b.*)"
 )
 _OPEN = 4
 """Headline measures that stand open; where there is more than one beyond, they are folded."""

@@ -118,7 +118,7 @@ class Item:
         group: questions of one set, group, unit and zero (an item and its mirror, both orders of the options) share
             a figure and stand under each other; an empty one stands alone.
         unit: of the replies' values.
-        zero: where the figure's line of no leaning stands; None for no line.
+        zero: the value that leans neither way; None where values are not towards `high` (a passage's perplexity).
         flag: a word beside the item's name, for example `insensitive`.
     """
 

@@ -5,7 +5,7 @@ Knows a `page.Panel`. Must not know the panels beside it, nor any file.
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
@@ -78,6 +78,13 @@ def lines(panel: Panel, characters: int) -> tuple[list[Line], float]:
             found.append(Line(mark, y + (index + 0.5) * step, label if index == 0 else (), y + height / 2))
         y += height + gap
     return found, max(y, 0.5)
+
+
+def unlabelled(placed: list[Line], beside: Sequence[Line]) -> list[Line]:
+    """The lines without their labels where the panel beside it has the same ones at the same heights; notes stay."""
+    if [(line.label, line.y) for line in placed] != [(line.label, line.y) for line in beside]:
+        return placed
+    return [replace(line, label=("",) if line.label else ()) for line in placed]
 
 
 def width(text: str, size: float = style.SIZE) -> float:

@@ -20,7 +20,9 @@ from selfaware.report.summary import decimals, finite, written
 
 # Pixels of a page as wide as its column; narrower screens scroll.
 WIDTH, LABEL, ALONE, NUMBER, EDGE, GAP = 1040, 196, 400, 46, 6, 22
-HEAD, FOOT, STEP = 20, 36, 3
+HEAD, FOOT = 20, 36
+STEP, LEVELS, APART = 2, 4, 4
+"""Replies less than APART from each other stand STEP further out, on up to LEVELS; a fifth lies upon another."""
 ABREAST = 4
 """Columns beside each other; more stand under them, on the same scale."""
 
@@ -115,7 +117,7 @@ def _columns(items: Sequence[Item]) -> list[_Column]:
             for reply in item.replies:
                 if reply.form == form:
                     sorted_in.setdefault((_method(reply), _polarity(reply)), []).append(reply)
-            said = "" if len(asked) == 1 or form in name.split("/") else form or "plain"
+            said = "" if len(asked) == 1 or (form and form in name.split("/")) else form or "plain"
             title = " · ".join(part for part in (name, said) if part)
             made.append(_Column(title, {key: tuple(replies) for key, replies in sorted_in.items()}))
     return made
@@ -252,24 +254,25 @@ def _frame(column: _Column, bands: Sequence[_Band], axis: _Axis, plot: int, foot
             lines += f'<path class="{name}" d="M{axis.x(at, plot)} {HEAD}V{foot}"/>'
     middle = plot // 2
     title = escape(textwrap.shorten(column.title, max(10, plot // 6), placeholder=" …"))
+    towards = "" if axis.zero is None else ", towards high →"
     texts = f'<text class="c" x="{middle}" y="12">{title}</text>' if title else ""
     for tick in ticks_at:
         texts += f'<text x="{axis.x(tick, plot)}" y="{foot + 15}">{written(tick, places, signed=axis.zero == 0)}</text>'
-    return lines, f'{texts}<text x="{middle}" y="{foot + 30}">{escape(axis.unit)}, towards high →</text>'
+    return lines, f'{texts}<text x="{middle}" y="{foot + 30}">{escape(axis.unit)}{towards}</text>'
 
 
 def _add(
     corners: _Corners, band: _Band, lane: _Lane, axis: _Axis, known: Sequence[float], left: int, plot: int
 ) -> None:
-    """Adds the replies' marks and their mean's. A reply that would lie upon another stands a step further out."""
+    """Adds the replies' marks and their mean's."""
     if not known:
         return
     kind = _SIGNS[lane.polarity] + ("c" if band.role == "control" else "")
     top = HEAD + band.top
     corners.setdefault(f"m{kind}", []).append((top + lane.mean, left + axis.x(fmean(known), plot)))
-    last = [-math.inf, -math.inf]
+    last = [-math.inf] * LEVELS
     for x in sorted(left + axis.x(value, plot) for value in known):
-        level = 0 if x - last[0] > 4 or last[1] == x else 1
+        level = next((level for level in range(LEVELS) if x - last[level] > APART), last.index(min(last)))
         last[level] = x
         corners.setdefault(f"r{kind}", []).append((top + lane.replies + level * lane.step, x))
 
@@ -303,4 +306,5 @@ def _words(columns: Sequence[_Column], bands: Sequence[_Band], axis: _Axis) -> s
                 means.append(axis.mean(replies) + count if replies else "not asked")
             arms.append(f"{lane.polarity} {', '.join(means)}".strip())
         rows.append(f"{band.method}: {'; '.join(arms)}.")
-    return " ".join([f"Means towards high, {axis.unit}{f'; {names}' if names else ''}.", *rows])
+    towards = "" if axis.zero is None else " towards high"
+    return " ".join([f"Means{towards}, {axis.unit}{f'; {names}' if names else ''}.", *rows])

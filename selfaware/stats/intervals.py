@@ -85,11 +85,6 @@ def grid(values: Sequence[dict[str, float | None]], families: Sequence[str]) -> 
     return cells.reshape(len(values), len(families))
 
 
-def known(value: float | None) -> bool:
-    """True for a finite number."""
-    return value is not None and math.isfinite(value)
-
-
 def why_no_interval(seeds: int, families: int) -> str:
     """Why a table of that many fitted seeds and families that were read has no value or no interval; empty if it has.
 

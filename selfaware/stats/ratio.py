@@ -19,11 +19,12 @@ def ratio(
 ) -> Estimate:
     """The ratio of two means, paired by seed and family, with Fieller's 95 % interval.
 
-    The interval holds every r at which the two-way interval of numerator − r·denominator holds zero. So zero lies
-    in it exactly when it lies in the numerator's own interval, it is not symmetric about the value, and it covers
-    the truth as often as the two-way interval does. Where the denominator's interval holds zero the set is
-    unbounded and there is no value. `error` is the delta method's, for orientation: `low` and `high` do not follow
-    from it. `detectable` is that of the numerator over the denominator's mean.
+    The interval holds every r at which the two-way interval of numerator − r·denominator holds zero, and any gap
+    between such r. So it is not symmetric about the value, it excludes zero only where the numerator's own interval
+    does, and it covers the truth no less often than the two-way interval. Where the denominator's interval holds
+    zero the set is unbounded and there is no value; that judgement is part of the method, so coverage among the
+    ratios that are shown can be lower where it is a close call. `error` is the delta method's, for orientation: `low`
+    and `high` do not follow from it. `detectable` is that of the numerator over the denominator's mean.
 
     Args:
         numerator: one dict for each seed, from family to value.

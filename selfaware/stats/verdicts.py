@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from selfaware.stats.intervals import LEVEL, known
+from selfaware.stats.intervals import LEVEL
 from selfaware.stats.quantile import t_cdf, t_quantile
 from selfaware.types import Estimate, Verdict3
 
@@ -41,13 +41,17 @@ def verdict(
         return "unclear", "too few families" if effect.n < 10 else "the interval holds zero and reaches past the margin"
     if not controls:
         return "unclear", "no control was run"
-    unread = [name for name, c in controls if not known(c.low) or not known(c.high)]
+    unread = [name for name, c in controls if not _known(c.low) or not _known(c.high)]
     if unread:
         return "unclear", f"no interval for {', '.join(unread)}"
     beside = [name for name, c in controls if c.high is not None and effect.low <= c.high]
     if beside:
         return "unclear", f"controls move too: not beyond the interval of {', '.join(beside)}"
     return "yes", "beyond zero and every control"
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def equivalence(estimate: Estimate, margin: float) -> float | None:

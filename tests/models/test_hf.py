@@ -419,5 +419,32 @@ def test_a_net_without_blocks_is_refused() -> None:
         Model(m.net, m.tokenizer, name="x", identity="x")
 
 
+def test_a_net_without_a_head_is_refused() -> None:
+    m = fake("llama")
+    with pytest.raises(BadModel, match="LlamaModel: no output embeddings"):
+        Model(m.net.base_model, m.tokenizer, name="x", identity="x")
+
+
+def test_logits_are_those_that_predict_the_answers() -> None:
+    for kind in ("gemma2", "gpt2"):
+        m, some = fake(kind, window=WINDOW), rows()
+        targets = torch.tensor([t for row in some for t in row.answer])
+        with torch.no_grad():
+            truth = torch.stack([bare(m, row) for row in some])
+            for splits in (True, True, False):
+                m.splits = splits
+                picked = m.logits(some).log_softmax(1)[torch.arange(len(targets)), targets]
+                near(torch.stack([p.sum() for p in picked.split([len(row.answer) for row in some])]), truth)
+
+
+def test_untouched() -> None:
+    m = model("llama")
+    assert m.untouched
+    for positions in POSITIONS:
+        with Intervention(dict([constant(m, "1")]), positions).on(m):
+            assert not m.untouched
+    assert m.untouched
+
+
 def test_rows_are_values() -> None:
     assert replace(Row((1,), (2,)), answer=(3,)) == Row((1,), (3,))

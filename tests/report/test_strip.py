@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from xml.etree import ElementTree
@@ -100,12 +101,15 @@ def test_marks_stand_where_the_values_say() -> None:
         assert int(x) + int(left[1]) == pytest.approx(xs[0] + slope * (value + 1.0), abs=1)
 
 
-@given(st.lists(st.floats(-20, 20), min_size=1, max_size=30), st.sampled_from(["high", "low", ""]))
-def test_no_reply_is_lost_or_leaves_the_plot(values: list[float], polarity: str) -> None:
-    svg = strip.draw([item(*(reply(value, polarity=polarity) for value in values))])
+@given(
+    st.lists(st.integers(-20, 20), min_size=1, max_size=40).filter(lambda found: max(map(found.count, found)) <= 4),
+    st.sampled_from(["high", "low", ""]),
+)
+def test_no_reply_is_hidden_or_leaves_the_plot(values: list[int], polarity: str) -> None:
+    svg = strip.draw([item(*(reply(value / 2, polarity=polarity) for value in values))])
     name = {"high": "u", "low": "d", "": "o"}[polarity]
     marks = corners(svg)
-    assert len(marks[f"r{name}"]) == len(values)
+    assert len(set(marks[f"r{name}"])) == len(values)
     assert len(marks[f"m{name}"]) == 1
     for x, _ in marks[f"r{name}"]:
         assert strip.LABEL <= x <= strip.LABEL + strip.ALONE
@@ -214,6 +218,13 @@ def test_nothing_read_is_said_and_drawn_without_marks() -> None:
     assert "unknown" in texts(svg)
 
 
+def test_values_that_lean_nowhere_are_not_said_to() -> None:
+    svg = strip.draw([item(reply(2.5), reply(3.5), zero=None, unit="nats per token")])
+    assert "towards" not in svg
+    assert parse(svg).get("aria-label") == "Means, nats per token. LoRA rank 1: high 3.00."
+    assert 'class="z"' not in svg
+
+
 def test_attacks_and_odd_names_are_escaped() -> None:
     attack = "\"><script>alert('x')</script>&"
     odd = reply(0.5, method=attack, polarity=attack, form=attack, role=attack)
@@ -252,13 +263,15 @@ def test_two_drawings_are_the_same() -> None:
     assert strip.draw([full()]) == strip.draw([dataclasses.replace(full())])
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1.7, 1.7), (0.0, 1.0), (0.21, 0.84), (-13.0, 0.4), (1e-5, 3e-5), (5, 5000)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1.7, 1.7), (0.0, 1.0), (0.21, 0.84), (-13.0, 0.4), (1e-5, 3e-5), (5, 5000)]
+)
 @pytest.mark.parametrize("most", [3, 5, 8])
 def test_ticks_are_round_inside_and_few(low: float, high: float, most: int) -> None:
     found = strip.ticks(low, high, most)
     assert 2 <= len(found) <= most
     assert all(low <= tick <= high for tick in found)
-    steps = {round(after - before, 12) for before, after in zip(found, found[1:], strict=False)}
+    steps = {round(after - before, 12) for before, after in pairwise(found)}
     assert len(steps) == 1
     assert f"{steps.pop():.1e}"[:3] in {"1.0", "2.0", "2.5", "5.0"}
 
