@@ -10,7 +10,7 @@ from selfaware.errors import BadData
 from selfaware.models.batch import Row
 from selfaware.models.fluency import fluency
 from selfaware.models.hf import Model
-from selfaware.models.render import encode
+from selfaware.models.render import Rendered, encode
 from selfaware.models.sample import sample
 from selfaware.types import Answer, Open, Passage, Question, Reading, Said, Sampling, Template
 
@@ -18,27 +18,41 @@ from selfaware.types import Answer, Open, Passage, Question, Reading, Said, Samp
 def ask(model: Model, questions: Sequence[Question], template: Template, batch: int = 32) -> Iterator[Answer]:
     """The answer to each question, in order, as they come: every option's summed log-probability and token count.
 
-    Single-token options: the probabilities of a letter's spellings are summed, and `valid` is what all options hold.
+    Single-token options: the probabilities of a letter's spellings are summed, and `valid` is what all options hold. One
+    pass over the prompt gives them all.
 
     Args:
-        batch: rows in a forward pass; a question has a row for each spelling of each option.
+        batch: rows in a forward pass; a question has a row for each spelling of each option, or one for all its letters.
     """
     rendered = [model.render(q, template) for q in questions]
-    rows_each = max((sum(len(o) for o in r.options) for r in rendered), default=1)
+    rows_each = max(
+        (1 if q.single else sum(map(len, r.options)) for q, r in zip(questions, rendered, strict=True)), default=1
+    )
     step = max(1, 4 * batch // rows_each)
     for at in range(0, len(questions), step):
-        part = rendered[at : at + step]
-        rows = [Row(r.prompt, variant) for r in part for option in r.options for variant in option]
+        part = list(zip(questions[at : at + step], rendered[at : at + step], strict=True))
         with torch.no_grad():
+            letters = iter(_letters(model, [r for q, r in part if q.single], batch))
+            rows = [Row(r.prompt, v) for q, r in part if not q.single for option in r.options for v in option]
             values = iter(model.logprobs(rows, batch).double().tolist())
-        for question, r in zip(questions[at : at + step], part, strict=True):
-            options = [[next(values) for _ in option] for option in r.options]
+        for question, r in part:
+            found = iter(next(letters)) if question.single else values
+            options = [[next(found) for _ in option] for option in r.options]
             if any(math.isnan(v) for option in options for v in option):
                 yield Answer(question.id, None, (), None, "log-probability is not a number")
                 continue
             totals = [float(torch.tensor(o, dtype=torch.float64).logsumexp(0)) for o in options]
             valid = float(torch.tensor(totals, dtype=torch.float64).logsumexp(0)) if question.single else None
             yield Answer(question.id, tuple(totals), tuple(len(o[0]) for o in r.options), valid)
+
+
+def _letters(model: Model, rendered: Sequence[Rendered], batch: int) -> Iterator[list[float]]:
+    """Log-probability of every spelling of every single-token option at the first answer position, for each question."""
+    for at in range(0, len(rendered), batch):
+        part = rendered[at : at + batch]
+        logs = model.logits([Row(r.prompt, r.options[0][0]) for r in part]).float().log_softmax(-1)
+        for r, row in zip(part, logs, strict=True):
+            yield row[[v[0] for option in r.options for v in option]].double().tolist()
 
 
 def say(
