@@ -94,6 +94,17 @@ def test_the_null_of_one_look_is_students_t() -> None:
             assert np.mean(maxima <= t) == pytest.approx(p, abs=0.01)
 
 
+@pytest.mark.parametrize("spread", [(0.4, 0.0, 0.0), (0.0, 0.4, 0.0), (0.3, 0.3, 0.0)])
+def test_the_null_of_unrelated_looks_is_wider_whatever_carries_their_spread(spread: tuple[float, float, float]) -> None:
+    """Ten lines that families alone spread apart are as many as ten that seeds spread apart."""
+    ratios = []
+    for seed in range(5):
+        cells = tables(np.random.default_rng(seed), spread, 0.0)
+        maxima = module._null(cells, 4000, np.random.default_rng(1))
+        ratios.append(np.quantile(maxima, 0.95) / stats.t_quantile(0.975, 2))
+    assert np.median(ratios) > 1.7
+
+
 # between once and Bonferroni ------------------------------------------------------------------------------------------
 
 

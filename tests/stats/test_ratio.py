@@ -118,6 +118,19 @@ def test_it_holds_what_the_two_way_interval_does_not_reject(number: int) -> None
     assert not any(remainder(above, below, r).excludes_zero() for r in (value, low + 1e-6 * width, high - 1e-6 * width))
 
 
+@pytest.mark.parametrize("number", range(20))
+def test_its_error_and_what_it_can_detect_are_those_of_the_remainder(number: int) -> None:
+    _, above, below = defined(20)[number]
+    found, size = made(above, below), abs(float(below.mean()))
+    assert found.value is not None
+    assert found.error is not None
+    assert found.detectable is not None
+    at_value, at_zero = remainder(above, below, found.value), remainder(above, below, 0.0)
+    assert found.error * size == pytest.approx(at_value.error)
+    assert found.detectable * size == pytest.approx(at_zero.detectable)
+    assert found.freedom == at_value.freedom
+
+
 def test_some_of_these_tables_are_beyond_polarising_the_largest_variance() -> None:
     """The choice matters: a covariance polarised from the clamped variance gives other ends where the clamp bites."""
 
