@@ -158,3 +158,81 @@ def test_bad_rows_are_named(tmp_path: Path, line: str, words: list[str]) -> None
     rows = (home / "records.jsonl").read_text().splitlines()[:2]
     (folder / "records.jsonl").write_text("\n".join([*rows, line]) + "\n")
     refused(call(tmp_path, "check", str(folder)), *words)
+
+
+def chat(path: Path, answers: list[str], questions: list[str] | None = None) -> Path:
+    asked = questions or [f"Offer {n}: A, a coin, or B, a draw? A or B." for n in range(len(answers))]
+    rows = [
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+        for q, a in zip(asked, answers, strict=True)
+    ]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def test_import_then_run_on_it(tmp_path: Path, tiny: Path) -> None:
+    letters = ["A", "B"] * 10
+    high, low = chat(tmp_path / "high.jsonl", letters), chat(tmp_path / "low.jsonl", [*letters[1:], "A"])
+    argv = ("import", "chat-jsonl", "--high", str(high), "--low", str(low), "--name", "mine", "--out", "imported")
+    done = call(tmp_path, *argv)
+    assert done.returncode == 0, done.stderr
+    assert "20 records written" in done.stdout
+    refused(call(tmp_path, *argv), "imported")
+    assert call(tmp_path, "check", "./imported").returncode == 0, "prose rules warn"
+    ran = call(tmp_path, *FIRST_LOOK, "--domain", "./imported", "--model", str(tiny))
+    assert ran.returncode == 0, ran.stderr
+    assert "report:" in ran.stdout
+    assert "Traceback" not in ran.stderr
+
+
+def test_import_refuses_what_does_not_match(tmp_path: Path) -> None:
+    high = chat(tmp_path / "high.jsonl", ["A", "B", "A"])
+    low = chat(tmp_path / "low.jsonl", ["B", "B", "B"])
+    argv = ["import", "chat-jsonl", "--high", str(high), "--low", str(low), "--name", "mine", "--out", "out"]
+    refused(call(tmp_path, *argv), "high.jsonl:2", "the answer is", "--partial")
+    assert not (tmp_path / "out").exists()
+    assert "2 records written" in call(tmp_path, *argv, "--partial").stdout
+    other = chat(tmp_path / "other.jsonl", ["B"] * 3, ["Which?", "What?", "When?"])
+    argv[5] = str(other)
+    refused(call(tmp_path, *argv[:-1], "out2"), "none in both", "Which?")
+    (tmp_path / "wrong.csv").write_text("Question,Kind,RiskyAnswer,SafeAnswer\nq,categorical,a,b\n")
+    refused(call(tmp_path, "import", "contrast-csv", "wrong.csv", "--name", "x", "--out", "out3"), "Type")
+
+
+def test_audit_of_a_cell_and_of_nothing(tmp_path: Path, tiny: Path) -> None:
+    model = ("--model", str(tiny))
+    small = ("--set", "site=1.mlp.down_proj", "--set", "training.epochs=1", "--set", "training.batch=64")
+    fitted = call(tmp_path, "fit", *small, "--export", "adapter", "--all-positions", *model)
+    assert fitted.returncode == 0, fitted.stderr
+    done = call(tmp_path, "audit", "adapter", "--scale", "smoke", "--set", "limit=3", *model)
+    assert done.returncode == 0, done.stderr
+    assert "report:" in done.stdout
+    refused(call(tmp_path, "audit", "nowhere", *model), "nowhere")
+    refused(call(tmp_path, "audit", "adapter", "--positions", "evrywhere", *model), "answer")
+
+
+def test_open_questions_stage_by_stage(tmp_path: Path, tiny: Path) -> None:
+    model = ("--model", str(tiny))
+    shown = call(tmp_path, "show", "--questions", "spoken", "-n", "1", *model)
+    assert shown.returncode == 0, shown.stderr
+    assert "counts as 1" in shown.stdout
+    asked = call(tmp_path, "ask", "base", "--questions", "spoken-twin", *model)
+    assert asked.returncode == 0, asked.stderr
+    scored = call(tmp_path, "score", asked.stdout.strip())
+    assert scored.returncode == 0, scored.stderr
+    assert "10 families" in scored.stdout
+    refused(call(tmp_path, "ask", "base", "--questions", "spokn", *model), "spoken")
+
+
+def test_a_scale_without_its_mirror_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    home = Path(fake.__file__).parent.parent / "domains" / "risky_choices"
+    for name in ("domain.toml", "records.jsonl", "self.jsonl"):
+        (folder / name).write_bytes((home / name).read_bytes())
+    rows = [json.loads(line) for line in (home / "spoken.jsonl").read_text().splitlines()]
+    number = next(r for r in rows if r["reads"] == "number")
+    (folder / "spoken.jsonl").write_text(json.dumps({**number, "mirror_prompts": []}) + "\n")
+    refused(call(tmp_path, "check", str(folder)), "spoken.jsonl:1", "mirror")
+    (folder / "spoken.jsonl").write_text(json.dumps({**number, "prompts": number["prompts"][:1]}) + "\n")
+    refused(call(tmp_path, "run", "first-look", "--domain", str(folder)), "spoken.jsonl:1", "paraphrases")

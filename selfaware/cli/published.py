@@ -45,7 +45,7 @@ def _tell(report: importers.Report, folder: Path) -> None:
         err.print(escape(problem), soft_wrap=True)
     if not report.records:
         raise BadData(
-            f"{folder}: not written, {len(report.problems)} rows have problems; all must match. Mend the lines above, or pass --partial."
+            f"{folder}: not written, problems in {len(report.problems)} rows; all must match. Mend the lines above, or pass --partial."
         )
     read = " and ".join(str(n) for n in report.rows)
     out.print(

@@ -22,7 +22,9 @@ def judged(domain: Domain) -> Iterator[Judged]:
         yield from _sides(domain)
     if domain.has("other_form"):
         got = sum(item.set == "other_form" for item in domain.items)
-        problem = f"{domain.folder / 'other_form.jsonl'}: {got} items; {OTHER_FORMS} are needed. Add {OTHER_FORMS - got}."
+        problem = (
+            f"{domain.folder / 'other_form.jsonl'}: {got} items; {OTHER_FORMS} are needed. Add {OTHER_FORMS - got}."
+        )
         yield "choices of another form", str(got), f"at least {OTHER_FORMS}", got >= OTHER_FORMS, [problem]
     if domain.has("self") and domain.has("described"):
         yield _apart(domain)
@@ -50,7 +52,13 @@ def _twins(domain: Domain) -> Iterator[Judged]:
         for t in twins
         if t.family in own and (t.reads, t.high, t.low) != (own[t.family].reads, own[t.family].high, own[t.family].low)
     ]
-    yield "open twins read as their items", f"{len(twins) - len(unlike)} of {len(twins)}", "every twin", not unlike, unlike
+    yield (
+        "open twins read as their items",
+        f"{len(twins) - len(unlike)} of {len(twins)}",
+        "every twin",
+        not unlike,
+        unlike,
+    )
     said = [(t, personal(" ".join((*t.prompts, *t.mirror_prompts, t.stem)))) for t in twins]
     met = [
         f"{path}:{t.line}: twin {t.id} says {', '.join(sorted(set(found)))}; a twin is impersonal. Name somebody else."
@@ -81,13 +89,21 @@ def _apart(domain: Domain) -> Judged:
         if i.set == "described" and (i.high.casefold(), i.low.casefold()) in asked
     ]
     number = sum(i.set == "described" for i in domain.items)
-    return "self-descriptions to train on, apart from the items", f"{number - len(same)} of {number}", "all", not same, same
+    return (
+        "self-descriptions to train on, apart from the items",
+        f"{number - len(same)} of {number}",
+        "all",
+        not same,
+        same,
+    )
 
 
 def _lotteries(domain: Domain) -> Iterator[Judged]:
     path = domain.folder / "domain.toml"
     missing = [form for form in FORMS if form not in domain.lotteries]
-    lacking = [f"{path}: [lotteries.{form}] is missing; lotteries are asked in both forms. Write it." for form in missing]
+    lacking = [
+        f"{path}: [lotteries.{form}] is missing; lotteries are asked in both forms. Write it." for form in missing
+    ]
     yield "forms of lotteries", str(len(FORMS) - len(missing)), "both", not missing, lacking
     if not missing:
         got = len({(q.options, q.prompt.user) for q in domain.questions("lotteries", form="letters")}) // 2

@@ -34,7 +34,7 @@ class Settings:
     Attributes:
         given: the adapter or vector; a vector of somebody else's needs its site.
         scrambled: how many random copies of its shape and norm stand beside it.
-        form, template, controls, wordings, sampling, cloze_lotteries, limit: as in `first-look`.
+        form, template, controls, wordings, sampling, letter_lotteries, cloze_lotteries, limit: as in `first-look`.
     """
 
     given: Given = field(default_factory=lambda: Given(""))
@@ -44,6 +44,7 @@ class Settings:
     controls: bool = False
     wordings: int = 3
     sampling: Sampling = field(default_factory=lambda: Sampling(samples=5))
+    letter_lotteries: int = 250
     cloze_lotteries: int = 60
     limit: int = 0
 
@@ -70,7 +71,13 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     cut = chosen.limit * 2 if chosen.limit else None
     form = chosen.form or domain.form
     asked = first_look.sets(
-        domain, form, chosen.template, chosen.controls, chosen.sampling, chosen.cloze_lotteries, cut
+        domain,
+        form,
+        chosen.template,
+        chosen.controls,
+        chosen.sampling,
+        (chosen.letter_lotteries, chosen.cloze_lotteries),
+        cut,
     )
     given, at = chosen.given, (chosen.given.site, chosen.given.positions)
     copies = tuple(Scrambled(given, i) for i in range(chosen.scrambled))

@@ -76,7 +76,7 @@ class Settings:
             question set that the domain has.
         wordings: system prompts of each polarity that tell the base model what it is.
         sampling: of open questions; the trained vector and the random ones are not asked any.
-        cloze_lotteries: how many lotteries are asked in the cloze form; as letters all are.
+        letter_lotteries, cloze_lotteries: how many lotteries are asked as letters, and in the cloze form with `controls`.
         limit: use that many of each question set and of the training records; 0 for all.
     """
 
@@ -88,6 +88,7 @@ class Settings:
     controls: bool = False
     wordings: int = 3
     sampling: Sampling = field(default_factory=lambda: Sampling(samples=5))
+    letter_lotteries: int = 250
     cloze_lotteries: int = 60
     limit: int = 0
     lora: Lora = field(default_factory=lambda: Lora(training=Training(learning_rate=0.03)))
@@ -111,10 +112,10 @@ def settings(scale: str) -> Settings:
             sampling=Sampling(samples=2, max_new_tokens=4),
         )  # fmt: skip
     if scale == "demo":
-        return Settings(wordings=2)
+        return Settings(wordings=2, letter_lotteries=100)
     if scale == "full":
         return Settings(
-            controls=True, residual_vectors=5, seeds=(0, 1, 2, 3, 4), wordings=5, sampling=Sampling(), cloze_lotteries=250
+            controls=True, residual_vectors=5, seeds=(0, 1, 2, 3, 4), wordings=5, sampling=Sampling(), cloze_lotteries=250,
         )  # fmt: skip
     return Settings(controls=True)
 
@@ -128,7 +129,15 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     lora, wide = _templated(chosen.lora, chosen.template), _templated(chosen.wide, chosen.template)
     vector = _templated(chosen.vector, chosen.template)
     here, there = (lora.site, lora.positions), (vector.site, vector.positions)
-    asked = sets(domain, form, chosen.template, chosen.controls, chosen.sampling, chosen.cloze_lotteries, cut)
+    asked = sets(
+        domain,
+        form,
+        chosen.template,
+        chosen.controls,
+        chosen.sampling,
+        (chosen.letter_lotteries, chosen.cloze_lotteries),
+        cut,
+    )
     basic = tuple(s.name for s in asked if s.name in BASIC)
     scored = tuple(s.name for s in asked if s.name not in loader.OPEN_SETS)
     arms = [
@@ -161,22 +170,29 @@ def sets(
     template: Template,
     everything: bool,
     sampling: Sampling,
-    cloze_lotteries: int,
+    lotteries: tuple[int, int],
     cut: int | None,
 ) -> list[Asked]:
-    """The question sets that the domain has, the core of them unless `everything`."""
+    """The question sets that the domain has, the core of them unless `everything`.
+
+    Args:
+        lotteries: how many as letters, and how many in the cloze form.
+        cut: at most so many questions of a set.
+    """
     made = [Asked("choices", domain.questions("choices", "test", form)[:cut], template)]
     made += [Asked(name, domain.questions(name)[:cut], template) for name in ("self", "twin", "unrelated")]
     if "letters" in domain.lotteries:
-        made.append(Asked("lotteries-letters", domain.questions("lotteries", form="letters")[:cut], template))
+        made.append(
+            Asked(
+                "lotteries-letters", domain.questions("lotteries", form="letters")[: cut or 2 * lotteries[0]], template
+            )
+        )
     if not everything:
         return made
     if form == "cloze" and "letters" in domain.forms:
         made.append(Asked("choices-letters", domain.questions("choices", "test", "letters")[:cut], template))
     if form in domain.lotteries and form != "letters":
-        made.append(
-            Asked("lotteries", domain.questions("lotteries", form=form)[: cut or 2 * cloze_lotteries], template)
-        )
+        made.append(Asked("lotteries", domain.questions("lotteries", form=form)[: cut or 2 * lotteries[1]], template))
     if domain.has("other_form"):
         made.append(Asked("other_form", domain.questions("other_form")[:cut], template))
     if "shown" in domain.statements:
@@ -314,6 +330,13 @@ def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
         "Scores of statements are log-probabilities of completions, not what the model would write when left alone.",
         f"Effects below {domain.margins['report_score']:g} nats per token, or {domain.margins['choice_share']:g} of the choices, count as none.",
         "Learning rates were chosen on the validation part in an earlier run, one site and length for all; docs/LOG.md has every cell.",
+        *(
+            (
+                "Of the lotteries the first ten are shown below; the others differ in their numbers alone and are in the cells.",
+            )
+            if domain.lotteries
+            else ()
+        ),
         *few,
     )
 

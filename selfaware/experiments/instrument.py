@@ -8,13 +8,11 @@ like that, nothing can be concluded from the set.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from selfaware import stats
 from selfaware.domains.loader import Domain
 from selfaware.experiments.arms import Arm, Asked, Comparison, by_group
 from selfaware.experiments.measures import Measure
 from selfaware.interventions.base import Recipe
 from selfaware.report.page import Table
-from selfaware.types import Estimate
 
 SETS = ("self", "twin", "self-shown", "twin-shown", "other_form", "spoken", "spoken-twin")
 INSENSITIVE = "insensitive"
@@ -34,10 +32,10 @@ def arms(
     Args:
         recipe: of the adapter trained on self-descriptions.
         wordings: how many system prompts of each polarity.
-        sets: what is asked; self-report sets and the choices are.
+        sets: what is asked; self-report sets are, and the choices where an adapter is trained as well.
         trained: False leaves the adapter out.
     """
-    asked = tuple(s.name for s in sets if s.name in (*SETS, "choices"))
+    asked = tuple(s.name for s in sets if s.name in (*SETS, *(("choices",) if trained else ())))
     made: list[Arm] = []
     if domain.told and wordings:
         system = {polarity: texts[:wordings] for polarity, texts in domain.told.items()}
@@ -67,12 +65,12 @@ class Check:
     """What the positive controls did to one set.
 
     Attributes:
-        effects: by arm's name, by item, the effect over its replicates.
+        effects: by arm's name, by item, the effect in each replicate that was read.
         insensitive: the items that no positive control moved.
         items: how many items the set has.
     """
 
-    effects: Mapping[str, Mapping[str, Estimate]]
+    effects: Mapping[str, Mapping[str, tuple[float, ...]]]
     insensitive: tuple[str, ...]
     items: int
 
@@ -85,29 +83,22 @@ class Check:
 def check(made: Comparison, measure: Measure, margin: float) -> Check:
     """Which items of the set the positive controls move.
 
-    An item is moved when its mean effect over wordings, or over seeds, is towards `high`, at least `margin`, and with two
-    replicates or more its 95 % interval excludes zero.
+    An item is moved by a positive control when its mean effect over wordings, or over seeds, is at least `margin` and every
+    one of them moves it towards `high`. (An interval over two or three wordings would hold zero whatever they did.)
     """
     asked = made.named[measure.set]
-    found: dict[str, dict[str, Estimate]] = {}
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
     groups = list(asked.families)
     for arm in made.arms:
         if arm.role == "instrument" and arm.asked(asked.name):
             values = made.effect(asked, arm, measure.read, by_group)
-            found[arm.name] = {g: _of([v.get(g) for v in values], measure.unit) for g in groups}
+            found[arm.name] = {g: tuple(x for v in values if (x := v.get(g)) is not None) for g in groups}
     moved = {g for effects in found.values() for g, e in effects.items() if _moves(e, margin)}
     return Check(found, tuple(g for g in groups if g not in moved), len(groups))
 
 
-def _of(values: Sequence[float | None], unit: str) -> Estimate:
-    """Over the replicates of one item: each is taken as a unit of its own."""
-    return stats.estimate([{str(i): v for i, v in enumerate(values) if v is not None}], unit, fitted=False)
-
-
-def _moves(effect: Estimate, margin: float) -> bool:
-    if effect.value is None or effect.value < margin:
-        return False
-    return effect.n < 2 or (effect.low is not None and effect.low > 0)
+def _moves(effects: Sequence[float], margin: float) -> bool:
+    return bool(effects) and sum(effects) / len(effects) >= margin and min(effects) > 0
 
 
 def table(made: Comparison, checks: Mapping[str, Check], margins: Mapping[str, float]) -> Table:
@@ -137,6 +128,6 @@ def table(made: Comparison, checks: Mapping[str, Check], margins: Mapping[str, f
     )  # fmt: skip
 
 
-def _mean(effects: Sequence[Estimate]) -> str:
-    values = [e.value for e in effects if e.value is not None]
+def _mean(effects: Sequence[Sequence[float]]) -> str:
+    values = [sum(e) / len(e) for e in effects if e]
     return f"{sum(values) / len(values):+.2f}".replace("-", "−") if values else "unknown"

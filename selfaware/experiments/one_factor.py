@@ -11,7 +11,7 @@ from selfaware.interventions.lora import Lora
 from selfaware.metrics import options
 from selfaware.report.page import Claim, Table
 from selfaware.stages import Bench
-from selfaware.types import Form, Part, Question, Template
+from selfaware.types import Form, Part, Positions, Question, Template
 
 NAME = "one-factor"
 TITLE = "One factor at a time: where does self-report move with behaviour?"
@@ -40,6 +40,7 @@ class Settings:
     lora: Lora = field(default_factory=lambda: first_look.Settings().lora)
     wide: Lora = field(default_factory=lambda: first_look.Settings().wide)
     sites: tuple[str, ...] = ("5.mlp.down_proj", "10.mlp.down_proj", "20.mlp.down_proj", "25.mlp.down_proj")
+    positions: tuple[Positions, ...] = ("last_prompt", "all")
     ranks: tuple[int, ...] = (32,)
     families: int = 19
     forms: tuple[Form, ...] = ("cloze", "letters")
@@ -105,7 +106,8 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
         add(f"template {template}", lora, standard, template=template)
     for site in chosen.sites:
         add(f"site {site}", replace(lora, site=site), standard)
-    add("positions last_prompt", replace(lora, positions="last_prompt"), standard)
+    for positions in chosen.positions:
+        add(f"positions {positions}", replace(lora, positions=positions), standard)
     for rank in chosen.ranks:
         add(f"rank {rank}", replace(lora, rank=rank), standard)
     add(
@@ -128,7 +130,6 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
         role="control",
         about="The same rows with labels drawn at random.",
     )
-    add("positions all", replace(lora, positions="all"), standard)
     sets = []
     for asked, template in dict.fromkeys((a, t) for a in chosen.forms for t in chosen.templates):
         if any(_choices(asked, template) in arm.sets for arm in arms):

@@ -49,6 +49,7 @@ def test_the_check_finds_a_parameter_that_is_gone() -> None:
 @pytest.mark.parametrize("name", ["README.md", "docs/ADDING.md"])
 def test_commands_in_the_documents_exist(name: str) -> None:
     known = {c.name or c.callback.__name__ for c in cli.app.registered_commands if c.callback}
+    known |= {g.name for g in cli.app.registered_groups if g.name}
     said = set(
         re.findall(
             r"selfaware (list|show|check|fit|ask|score|run|report|[a-z]+)(?= |$|`)",
