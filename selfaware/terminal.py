@@ -14,6 +14,11 @@ from selfaware.report.page import Page
 from selfaware.stats import spoken
 from selfaware.types import Estimate
 
+LINES = 8
+"""So many headline measures are printed; all of them stand on the page."""
+LEVELS = ("choice_share",)
+"""Measures of which the levels are printed too."""
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -59,18 +64,22 @@ def top_line(page: Page) -> None:
     """Prints the verdicts and the headline rows."""
     table = Table(title=page.title, box=None, pad_edge=False, title_justify="left")
     for column in ("measure", "arm", "polarity", "value [95 % interval]", "families × seeds"):
-        table.add_column(column, overflow="fold")
-    for row in page.rows:
-        if (
-            row.measure in page.headline
-            and row.kind == ("absolute" if row.measure == "choice_share" else row.kind)
-            and row.questions != "choices-letters/test"
-        ):
-            estimate = Estimate(
-                row.value, row.low, row.high, row.n, row.seeds, row.unit, row.unknown, row.detectable, row.why
-            )
-            shown = spoken(estimate) if row.kind == "shift" else spoken(estimate).replace("+", "")
-            table.add_row(row.measure, row.method, row.polarity, escape(shown), f"{row.n} × {row.seeds}")
+        table.add_column(column, no_wrap=column != "arm", overflow="fold")
+    wanted = {name: at for at, name in enumerate(page.headline[:LINES])}
+    shown = [
+        r
+        for r in page.rows
+        if r.measure in wanted and (r.polarity == "effect" or (r.kind == "absolute" and r.measure in LEVELS))
+    ]
+    before = ""
+    for row in sorted(shown, key=lambda r: wanted[r.measure]):
+        estimate = Estimate(
+            row.value, row.low, row.high, row.n, row.seeds, row.unit, row.unknown, row.detectable, row.why
+        )
+        text = spoken(estimate) if row.kind == "shift" else spoken(estimate).replace("+", "")
+        measure = "" if row.measure == before else row.measure
+        before = row.measure
+        table.add_row(measure, row.method, row.polarity, escape(text), f"{row.n} × {row.seeds}")
     out.print(table)
     out.print()
     for verdict in page.verdicts:

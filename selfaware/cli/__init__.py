@@ -1,4 +1,4 @@
-"""argv to verbs: one function for each command. Knows argv and the environment; must not know any science."""
+"""KNOWS argv and the environment: one function for each command. Must not know any science."""
 
 import sys
 from typing import Annotated, NoReturn

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import first_look, instrument
+from selfaware.experiments import asking, first_look, instrument
 from selfaware.experiments.arms import Arm, Comparison, Findings
 from selfaware.interventions.controls import Scrambled
 from selfaware.interventions.given import Given
@@ -70,7 +70,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
         )
     cut = chosen.limit * 2 if chosen.limit else None
     form = chosen.form or domain.form
-    asked = first_look.sets(
+    asked = asking.sets(
         domain,
         form,
         chosen.template,

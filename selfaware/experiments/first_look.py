@@ -7,8 +7,8 @@ from typing import TypeVar
 from selfaware import stats
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import instrument, measures, pictures
-from selfaware.experiments.arms import Arm, Asked, Comparison, Findings
+from selfaware.experiments import asking, instrument, measures, pictures
+from selfaware.experiments.arms import Arm, Comparison, Findings
 from selfaware.experiments.instrument import Check
 from selfaware.experiments.measures import Measured
 from selfaware.interventions.controls import RandomVector, ResidualVector
@@ -60,8 +60,6 @@ HEADLINE = (
     "kl_from_base",
 )
 SCALES = ("smoke", "demo", "small", "full")
-BASIC = ("choices", "self", "twin", "unrelated", "lotteries-letters", "neutral")
-"""What random vectors are asked, of which there are many."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     lora, wide = _templated(chosen.lora, chosen.template), _templated(chosen.wide, chosen.template)
     vector = _templated(chosen.vector, chosen.template)
     here, there = (lora.site, lora.positions), (vector.site, vector.positions)
-    asked = sets(
+    asked = asking.sets(
         domain,
         form,
         chosen.template,
@@ -138,7 +136,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
         (chosen.letter_lotteries, chosen.cloze_lotteries),
         cut,
     )
-    basic = tuple(s.name for s in asked if s.name in BASIC)
+    basic = tuple(s.name for s in asked if s.name in asking.BASIC)
     scored = tuple(s.name for s in asked if s.name not in loader.OPEN_SETS)
     arms = [
         Arm("lora-1", lora.label, "primary", (lora,), examples, f"{lora.label} on {lora.site}, at {lora.positions} positions; the arm the verdicts are about.", *here),
@@ -162,50 +160,6 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     describing = replace(lora, training=replace(lora.training, epochs=chosen.described_epochs))
     arms += instrument.arms(domain, describing, chosen.wordings, asked, chosen.controls, lora.site, lora.positions)
     return Comparison(bench, arms, asked, chosen.seeds)
-
-
-def sets(
-    domain: loader.Domain,
-    form: Form,
-    template: Template,
-    everything: bool,
-    sampling: Sampling,
-    lotteries: tuple[int, int],
-    cut: int | None,
-) -> list[Asked]:
-    """The question sets that the domain has, the core of them unless `everything`.
-
-    Args:
-        lotteries: how many as letters, and how many in the cloze form.
-        cut: at most so many questions of a set.
-    """
-    made = [Asked("choices", domain.questions("choices", "test", form)[:cut], template)]
-    made += [Asked(name, domain.questions(name)[:cut], template) for name in ("self", "twin", "unrelated")]
-    if "letters" in domain.lotteries:
-        made.append(
-            Asked(
-                "lotteries-letters", domain.questions("lotteries", form="letters")[: cut or 2 * lotteries[0]], template
-            )
-        )
-    if not everything:
-        return made
-    if form == "cloze" and "letters" in domain.forms:
-        made.append(Asked("choices-letters", domain.questions("choices", "test", "letters")[:cut], template))
-    if form in domain.lotteries and form != "letters":
-        made.append(Asked("lotteries", domain.questions("lotteries", form=form)[: cut or 2 * lotteries[1]], template))
-    if domain.has("other_form"):
-        made.append(Asked("other_form", domain.questions("other_form")[:cut], template))
-    if "shown" in domain.statements:
-        for name in ("self", "twin"):
-            made.append(Asked(f"{name}-shown", domain.questions(name, shown=True)[: cut and 2 * cut], template))
-    for name in loader.OPEN_SETS:
-        if domain.has(name):
-            few = replace(sampling, samples=-(-sampling.samples // 2)) if name == "forecast" else sampling
-            opens = domain.opens(name, "test")
-            some = set(list(dict.fromkeys(q.group for q in opens))[: cut and cut // 2])
-            made.append(Asked(name, tuple(q for q in opens if q.group in some), template, few))
-    passages = loader.passages()
-    return [*made, Asked("neutral", passages[: cut and cut // 2], template)]
 
 
 Fitted = TypeVar("Fitted", Lora, Vector)
@@ -277,7 +231,9 @@ def verdicts(
         p = stats.equivalence(own, limit)
         same = "" if p is None else f" Equivalence to none within ±{limit:g}: p = {p:.3f}."
         shown = "; ".join(f"{name} {stats.spoken(e)}" for name, e in beside)
-        text = f"{primary.label}: {stats.spoken(own)} {own.unit}. Controls: {shown}.{same} {stats.detectable_text(own)}".strip()
+        found_at_best = stats.detectable_text(own)
+        least = f" {found_at_best[0].upper()}{found_at_best[1:]}." if found_at_best else ""
+        text = f"{primary.label}: {stats.spoken(own)} {own.unit}. Controls: {shown or 'none'}.{same}{least}"
         out.append(Verdict(claim, answer, reason, text))
     return tuple(out)
 

@@ -145,7 +145,7 @@ def paged(bench: Bench, plan: Plan, command: Sequence[str]) -> Page:
         verdicts=found.verdicts,
         figures=found.figures,
         tables=found.tables,
-        headline=plan.experiment.HEADLINE,
+        headline=tuple(name for name in plan.experiment.HEADLINE if any(row.measure == name for row in found.rows)),
         rows=found.rows,
         arms=(
             ("base", "The untouched model; every shift is counted from it."),
