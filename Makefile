@@ -26,8 +26,8 @@ test-all: $(STAMP)
 	$(BIN)/python -m pytest
 
 lint: $(STAMP)
-	$(BIN)/ruff check selfaware tests
-	$(BIN)/ruff format --check selfaware tests
+	$(BIN)/ruff check selfaware tests benchmarks
+	$(BIN)/ruff format --check selfaware tests benchmarks
 	$(BIN)/mypy
 
 clean:

@@ -14,7 +14,10 @@ CHECKED = [
     "metrics",
     "stats",
     "types",
-    *(f"models.{m}" for m in ("hf", "hooks", "prefix", "render", "fake")),
+    *(
+        f"models.{m}"
+        for m in ("hf", "hooks", "prefix", "render", "fake", "batch", "sites", "sample", "fluency", "activations")
+    ),
 ]
 CHECKER = (
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int will do for a float, as for mypy

@@ -73,7 +73,7 @@ class Settings:
         controls: True adds shuffled labels, residual vectors, an adapter trained on self-descriptions, and every
             question set that the domain has.
         wordings: system prompts of each polarity that tell the base model what it is.
-        sampling: of open questions; the trained vector and the random ones are not asked any.
+        sampling: of open questions; trained vector, random vectors and shuffled labels are not asked any.
         letter_lotteries, cloze_lotteries: how many lotteries are asked as letters, and in the cloze form with `controls`.
         limit: use that many of each question set and of the training records; 0 for all.
     """
@@ -155,7 +155,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
             Arm("residual", "random, residual covariance", "control", residual, examples,
                 f"{chosen.residual_vectors} directions a seed drawn with the covariance of the residual stream at the site, of the trained vector's norm.",
                 *there, single=True, sets=basic),
-            Arm("shuffled", "shuffled labels", "control", (shuffled,), examples, "The primary arm's recipe on the same rows with labels drawn at random.", *here),
+            Arm("shuffled", "shuffled labels", "control", (shuffled,), examples, "The primary arm's recipe on the same rows with labels drawn at random.", *here, sets=scored),
         ]  # fmt: skip
     describing = replace(lora, training=replace(lora.training, epochs=chosen.described_epochs))
     arms += instrument.arms(domain, describing, chosen.wordings, asked, chosen.controls, lora.site, lora.positions)
