@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from selfaware.domains import spoken, surface
+from selfaware.domains import checks_asked, surface
 from selfaware.domains.loader import Domain
 from selfaware.domains.records import Record
 from selfaware.domains.surface import words
@@ -70,7 +70,7 @@ def check(domain: Domain) -> Report:
     for part in (_known, _counts, _items, _twins, _runs, _openings, _barred, _outcomes, _frames, _lengths, _hedges):
         part(sheet)
     _orders(sheet)
-    for line in spoken.judged(domain):
+    for line in checks_asked.judged(domain):
         sheet.judge(*line)
     _surface(sheet)
     return Report(tuple(sheet.lines), tuple(sheet.problems), domain.rules["prose"] == "fail")
@@ -198,7 +198,7 @@ def _twins(sheet: _Sheet) -> None:
     twins = [item for item in sheet.domain.items if item.set == "twin"]
     for item in twins:
         text = " ".join((item.user, item.stem, item.mirror_user, item.mirror_stem, item.high, item.low))
-        met = spoken.personal(text)
+        met = checks_asked.personal(text)
         if met:
             at = sheet.at("self.jsonl", item.line)
             listed = ", ".join(sorted(set(met)))

@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from selfaware.domains import loader, spoken
+from selfaware.domains import checks_asked, loader
 
 RISKY = loader.load("risky_choices")
 
 
 def broken(domain: loader.Domain) -> dict[str, str]:
-    return {name: problems[0] for name, _, _, ok, problems in spoken.judged(domain) if not ok}
+    return {name: problems[0] for name, _, _, ok, problems in checks_asked.judged(domain) if not ok}
 
 
 def test_the_shipped_domain_keeps_them() -> None:
     assert not broken(RISKY)
-    assert len(list(spoken.judged(RISKY))) == 8
+    assert len(list(checks_asked.judged(RISKY))) == 8
 
 
 @pytest.mark.parametrize(
