@@ -78,12 +78,18 @@ class Replicate:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question set as it is asked: its name, its questions, the template, and for open questions the sampling."""
+    """A question set as it is asked.
+
+    Attributes:
+        sampling: of open questions.
+        part: of the records, where it is made of them.
+    """
 
     name: str
     questions: Questions
     template: Template
     sampling: Sampling | None = None
+    part: str = ""
 
     def under(self, system: str) -> Questions:
         """The questions, under that system prompt where there is one."""

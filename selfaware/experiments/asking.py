@@ -25,7 +25,7 @@ def sets(
         lotteries: how many as letters, and how many in the cloze form.
         cut: at most so many questions of a set.
     """
-    made = [Asked("choices", domain.questions("choices", "test", form)[:cut], template)]
+    made = [Asked("choices", domain.questions("choices", "test", form)[:cut], template, part="test")]
     made += [Asked(name, domain.questions(name)[:cut], template) for name in ("self", "twin", "unrelated")]
     if "letters" in domain.lotteries:
         made.append(
@@ -36,7 +36,9 @@ def sets(
     if not everything:
         return made
     if form == "cloze" and "letters" in domain.forms:
-        made.append(Asked("choices-letters", domain.questions("choices", "test", "letters")[:cut], template))
+        made.append(
+            Asked("choices-letters", domain.questions("choices", "test", "letters")[:cut], template, part="test")
+        )
     if form in domain.lotteries and form != "letters":
         made.append(Asked("lotteries", domain.questions("lotteries", form=form)[: cut or 2 * lotteries[1]], template))
     if domain.has("other_form"):
@@ -49,6 +51,14 @@ def sets(
             few = replace(sampling, samples=-(-sampling.samples // 2)) if name == "forecast" else sampling
             opens = domain.opens(name, "test")
             some = set(list(dict.fromkeys(q.group for q in opens))[: cut and cut // 2])
-            made.append(Asked(name, tuple(q for q in opens if q.group in some), template, few))
+            made.append(
+                Asked(
+                    name,
+                    tuple(q for q in opens if q.group in some),
+                    template,
+                    few,
+                    "test" if name == "forecast" else "",
+                )
+            )
     passages = loader.passages()
     return [*made, Asked("neutral", passages[: cut and cut // 2], template)]

@@ -89,7 +89,9 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
                     label, label, "arm", (recipe,), examples, "Fitted on the train part.", recipe.site, recipe.positions
                 )
             )
-    asked = Asked("choices", domain.questions("choices", "validation", chosen.form)[:cut], chosen.template)
+    asked = Asked(
+        "choices", domain.questions("choices", "validation", chosen.form)[:cut], chosen.template, part="validation"
+    )
     return Comparison(bench, arms, [asked], chosen.seeds)
 
 
@@ -105,8 +107,7 @@ def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
     drawn = pictures.effects(
         made, found, [("choice_share_effect", "choices", None)], "settings", "Effect on validation choices", caption
     )
-    rows = tuple(replace(row, questions="choices/validation") for row in found.rows)
-    return Findings(rows, (), (drawn,))
+    return Findings(found.rows, (), (drawn,))
 
 
 def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def measured(made: Comparison, measures: Sequence[Measure], model: str, domain: 
         rows.append(Row.of(
             estimate, measure=measure, kind=kind, model=model, domain=domain, method=arm.label if arm else "base",
             polarity=polarity, site=arm.site if arm else "", positions=arm.positions if arm else "", reference=reference,
-            questions=_set(set), condition={"template": named[set].template},
+            questions="/".join(filter(None, (set, named[set].part))), condition={"template": named[set].template},
         ))  # fmt: skip
 
     for m in measures:
@@ -155,8 +155,3 @@ def gap(first: list[ByFamily], second: list[ByFamily]) -> list[ByFamily]:
 
 def _with(estimate: Estimate, unread: int) -> Estimate:
     return replace(estimate, unknown=estimate.unknown + unread) if unread else estimate
-
-
-def _set(name: str) -> str:
-    """As written in a row: sets that are made of records say of which part they are."""
-    return f"{name}/test" if name.startswith(("choices", "forecast")) else name

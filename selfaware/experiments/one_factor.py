@@ -133,9 +133,8 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     sets = []
     for asked, template in dict.fromkeys((a, t) for a in chosen.forms for t in chosen.templates):
         if any(_choices(asked, template) in arm.sets for arm in arms):
-            sets.append(
-                Asked(_choices(asked, template), domain.questions("choices", chosen.part, asked)[:cut], template)
-            )
+            decisions = domain.questions("choices", chosen.part, asked)[:cut]
+            sets.append(Asked(_choices(asked, template), decisions, template, part=chosen.part))
     for template in chosen.templates:
         for name in ("self", "twin"):
             sets.append(Asked(_named(name, template), domain.questions(name)[:cut], template))
