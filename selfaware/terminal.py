@@ -63,23 +63,20 @@ def progress() -> Iterator[launch.Watch]:
 def top_line(page: Page) -> None:
     """Prints the verdicts and the headline rows."""
     table = Table(title=page.title, box=None, pad_edge=False, title_justify="left")
-    for column in ("measure", "arm", "polarity", "value [95 % interval]", "families × seeds"):
-        table.add_column(column, no_wrap=column != "arm", overflow="fold")
-    wanted = {name: at for at, name in enumerate(page.headline[:LINES])}
-    shown = [
-        r
-        for r in page.rows
-        if r.measure in wanted and (r.polarity == "effect" or (r.kind == "absolute" and r.measure in LEVELS))
-    ]
-    before = ""
-    for row in sorted(shown, key=lambda r: wanted[r.measure]):
-        estimate = Estimate(
-            row.value, row.low, row.high, row.n, row.seeds, row.unit, row.unknown, row.detectable, row.why
-        )
-        text = spoken(estimate) if row.kind == "shift" else spoken(estimate).replace("+", "")
-        measure = "" if row.measure == before else row.measure
-        before = row.measure
-        table.add_row(measure, row.method, row.polarity, escape(text), f"{row.n} × {row.seeds}")
+    for column in ("arm", "polarity", "value [95 % interval]", "families × seeds"):
+        table.add_column(column, overflow="fold")
+    shown = [r for r in page.rows if r.polarity == "effect" or (r.kind == "absolute" and r.measure in LEVELS)]
+    for measure, questions in dict.fromkeys(
+        (m, r.questions) for m in page.headline[:LINES] for r in shown if r.measure == m
+    ):
+        rows = [r for r in shown if (r.measure, r.questions) == (measure, questions)]
+        table.add_row(f"[bold]{escape(measure)}[/]", "", f"[dim]{escape(questions)}, {escape(rows[0].unit)}[/]", "")
+        for row in rows:
+            estimate = Estimate(
+                row.value, row.low, row.high, row.n, row.seeds, row.unit, row.unknown, row.detectable, row.why
+            )
+            text = spoken(estimate) if row.kind == "shift" else spoken(estimate).replace("+", "")
+            table.add_row(f"  {escape(row.method)}", row.polarity, escape(text), f"{row.n} × {row.seeds}")
     out.print(table)
     out.print()
     for verdict in page.verdicts:

@@ -73,6 +73,7 @@ class Settings:
         controls: True adds shuffled labels, residual vectors, an adapter trained on self-descriptions, and every
             question set that the domain has.
         wordings: system prompts of each polarity that tell the base model what it is.
+        described: the adapter trained on self-descriptions, with `controls`; as strong as may be, for it must be able to move them.
         sampling: of open questions; trained vector, random vectors and shuffled labels are not asked any.
         letter_lotteries, cloze_lotteries: how many lotteries are asked as letters, and in the cloze form with `controls`.
         limit: use that many of each question set and of the training records; 0 for all.
@@ -94,7 +95,11 @@ class Settings:
         default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.003))
     )
     vector: Vector = field(default_factory=lambda: Vector(training=Training(learning_rate=0.3)))
-    described_epochs: int = 8
+    described: Lora = field(
+        default_factory=lambda: Lora(
+            site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.001, epochs=8)
+        )
+    )
     unrelated: str = "unrelated_style"
 
 
@@ -102,10 +107,11 @@ def settings(scale: str) -> Settings:
     """The settings of a scale: `smoke` is for tests, the demo is `small` without extra controls, `full` has five seeds."""
     if scale == "smoke":
         short = Training(epochs=1, batch=4)
-        base = Settings(seeds=(0, 1), random_vectors=1, residual_vectors=1, limit=6, wordings=2, described_epochs=1)
+        base = Settings(seeds=(0, 1), random_vectors=1, residual_vectors=1, limit=6, wordings=2)
         return replace(
             base, lora=replace(base.lora, training=replace(base.lora.training, epochs=1, batch=4)),
             wide=replace(base.wide, rank=2, training=replace(short, learning_rate=0.001)),
+            described=replace(base.described, rank=2, training=short),
             vector=replace(base.vector, training=replace(short, learning_rate=0.1)),
             sampling=Sampling(samples=2, max_new_tokens=4),
         )  # fmt: skip
@@ -157,8 +163,10 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
                 *there, single=True, sets=basic),
             Arm("shuffled", "shuffled labels", "control", (shuffled,), examples, "The primary arm's recipe on the same rows with labels drawn at random.", *here, sets=scored),
         ]  # fmt: skip
-    describing = replace(lora, training=replace(lora.training, epochs=chosen.described_epochs))
-    arms += instrument.arms(domain, describing, chosen.wordings, asked, chosen.controls, lora.site, lora.positions)
+    described = _templated(chosen.described, chosen.template)
+    arms += instrument.arms(
+        domain, described, chosen.wordings, asked, chosen.controls, described.site, described.positions
+    )
     return Comparison(bench, arms, asked, chosen.seeds)
 
 

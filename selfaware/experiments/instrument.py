@@ -43,7 +43,7 @@ def arms(
         made.append(Arm("told", "told by system prompt", "instrument", (), (), about, sets=asked, system=system))
     if trained and domain.has("described"):
         examples = domain.questions("described")
-        about = f"The primary arm's recipe trained directly on {len({q.group for q in examples})} self-descriptions. Positive control of the questions."
+        about = f"An adapter trained directly on {len({q.group for q in examples})} self-descriptions. Positive control of the questions."
         made.append(
             Arm(
                 "described",

@@ -154,7 +154,7 @@ SMALL = {
     "lora.site": "1.mlp.down_proj", "lora.training.batch": "8", "lora.training.epochs": "2",
     "wide.rank": "2", "wide.training.epochs": "1", "wide.training.batch": "8",
     "vector.site": "1", "vector.training.epochs": "1", "vector.training.batch": "8",
-    "seeds": "0,1", "random_vectors": "2", "residual_vectors": "1", "wordings": "2", "described_epochs": "2", "limit": "0",
+    "seeds": "0,1", "random_vectors": "2", "residual_vectors": "1", "wordings": "2", "described.rank": "2", "described.training.epochs": "2", "limit": "0",
     "sampling.samples": "2", "sampling.max_new_tokens": "3",
 }  # fmt: skip
 
