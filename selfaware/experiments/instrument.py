@@ -44,18 +44,10 @@ def arms(
     if trained and domain.has("described"):
         examples = domain.questions("described")
         about = f"An adapter trained directly on {len({q.group for q in examples})} self-descriptions. Positive control of the questions."
+        harm = tuple(s.name for s in sets if s.name == "neutral")
+        label = "trained on self-descriptions"
         made.append(
-            Arm(
-                "described",
-                "trained on self-descriptions",
-                "instrument",
-                (recipe,),
-                examples,
-                about,
-                site,
-                positions,
-                sets=asked,
-            )
+            Arm("described", label, "instrument", (recipe,), examples, about, site, positions, sets=(*asked, *harm))
         )
     return made
 
