@@ -142,8 +142,8 @@ def unread(made: Comparison, sets: Sequence[str]) -> Table:
                 for of in made.replicates(arm, polarity):
                     got = made.answers(made.named[name], of)
                     if got is not None:
-                        counts += tally(got[0], got[2])
-            total, read = sum(counts.values()), counts.pop("", 0)
+                        counts.update(sum(parse.reasons(got[0], got[2]).values(), Counter()))  # type: ignore[arg-type]
+            total, read = sum(counts.values()), counts.pop(parse.READ, 0)
             why = ", ".join(f"{reason} {n}" for reason, n in counts.most_common())
             rows.append(
                 (name, arm.label if arm else "base", str(total), f"{read / total:.2f}" if total else "–", why or "none")
@@ -153,12 +153,3 @@ def unread(made: Comparison, sets: Sequence[str]) -> Table:
         "They are unknown, not zero, and are left out of the scores; where few can be read a score says little.",
         ("question set", "arm", "answers", "share read", "not read, by reason"), tuple(rows),
     )  # fmt: skip
-
-
-def tally(questions: Sequence[object], answers: Sequence[object]) -> Counter[str]:
-    """How many sampled answers were read (under the empty reason), and how many not, by reason."""
-    return Counter(
-        why if value is None else ""
-        for q, a in zip(questions, answers, strict=True)
-        for value, why in (parse.read(q, text) for text in a.texts)  # type: ignore[arg-type, attr-defined]
-    )

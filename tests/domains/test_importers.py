@@ -657,7 +657,7 @@ def test_any_name_of_a_file_is_written_as_toml(tmp_path, name):
 def published():
     folder = os.environ.get("SELFAWARE_PUBLISHED")
     if not folder:
-        pytest.skip("SELFAWARE_PUBLISHED names no folder with the published files")
+        pytest.skip("the published files are not part of the project; SELFAWARE_PUBLISHED must name their folder")
     return Path(folder)
 
 
