@@ -48,11 +48,8 @@ def ask(model: Model, questions: Sequence[Question], template: Template, batch: 
 
 def _letters(model: Model, rendered: Sequence[Rendered], batch: int) -> Iterator[list[float]]:
     """Log-probability of every spelling of every single-token option at the first answer position, for each question."""
-    for at in range(0, len(rendered), batch):
-        part = rendered[at : at + batch]
-        logs = model.logits([Row(r.prompt, r.options[0][0]) for r in part]).float().log_softmax(-1)
-        for r, row in zip(part, logs, strict=True):
-            yield row[[v[0] for option in r.options for v in option]].double().tolist()
+    rows = [Row(r.prompt, r.options[0][0]) for r in rendered]
+    yield from model.first(rows, [[v[0] for option in r.options for v in option] for r in rendered], batch)
 
 
 def say(

@@ -1,5 +1,6 @@
 """An intervention is a set of deltas placed at sites: y ← delta(x, y). Knows nouns and their file; trains nothing."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ class LowRank:
         a: `[R, D_in]`.
         b: `[D, R]`.
         scale: alpha / R, or alpha / √R where it is rank-stabilised.
-        dropout: share of inputs dropped while `generator` is set (training); none otherwise.
+        dropout: share of inputs dropped in training: while `generator` is set and gradients are kept.
     """
 
     a: Float[Tensor, "R D_in"]
@@ -41,7 +42,7 @@ class LowRank:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The changed output, in the output's own type."""
-        if self.generator is not None and self.dropout > 0:
+        if self.generator is not None and self.dropout > 0 and torch.is_grad_enabled():
             kept = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.dropout
             x = x * kept.to(x.dtype) / (1 - self.dropout)
         return y + (x @ self.a.T.to(x)) @ (self.scale * self.b.T).to(x)
@@ -91,11 +92,27 @@ class Intervention:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @contextmanager
-    def on(self, model: Model) -> Iterator[Touched]:
-        """Within the context the model is changed; gives the count of sites and tokens touched."""
+    def on(self, model: Model, held: bool = False, owner: int | None = None) -> Iterator[Touched]:
+        """Within the context the model is changed; gives the count of sites and tokens touched.
+
+        Args:
+            held: count this intervention as part of the frozen model: what is computed with it is kept under a key of its
+                tensors, and what is attached beside it decides where passes start.
+            owner: act only on rows of that owner.
+        """
         self.check(model)
-        with model.edited([(site, delta) for site, delta in self.deltas.items()], self.positions) as touched:
+        key = self.digest() if held else ""
+        with model.edited(list(self.deltas.items()), self.positions, key, owner) as touched:
             yield touched
+
+    def digest(self) -> str:
+        """What stands for sites, positions and tensors, to the bit."""
+        made = hashlib.sha256(self.positions.encode())
+        for site, delta in sorted(self.deltas.items()):
+            made.update(f"{site} {delta.header()}".encode())
+            for tensor in delta.tensors().values():
+                made.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return made.hexdigest()
 
     def check(self, model: Model) -> None:
         """Whether every delta fits its site.

@@ -1,15 +1,15 @@
 """Rows of prompt and answer as one batch, the log-probability of tokens in it, what an edit touched. Knows no model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from selfaware.models.render import Ids
+from selfaware.types import Positions
 
 
 @dataclass
@@ -23,10 +23,63 @@ class Touched:
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt and one answer to it, both as ids; the answer may be empty for no row."""
+    """A prompt and one answer to it, both as ids; the answer may be empty for no row.
+
+    Attributes:
+        owner: the number of the edit that is meant for this row, where several are attached for different rows.
+    """
 
     prompt: Ids
     answer: Ids
+    owner: int | None = None
+
+
+@dataclass(frozen=True)
+class Acts:
+    """Where one edit acts in one pass.
+
+    Attributes:
+        mask: its positions, `[B, T]`.
+        count: how many.
+        everywhere: True where all other positions are padding. An edit there reaches no real token, so the whole output
+            may be changed, which spares a copy.
+    """
+
+    mask: Bool[Tensor, "B T"]
+    count: int
+    everywhere: bool
+
+
+@dataclass(frozen=True)
+class Where:
+    """The named positions of one pass.
+
+    Attributes:
+        real: positions that are no padding, `[B, T]`; None for a pass in which no edit acts and nothing is counted.
+        answer: those that predict a token of the answer.
+        last: those that hold the prompt's last token.
+        owners: for each row the number of the edit that is meant for it, `[B]`; None where rows have no owner.
+    """
+
+    real: Bool[Tensor, "B T"] | None
+    answer: Bool[Tensor, "B T"] | None
+    last: Bool[Tensor, "B T"] | None
+    owners: Int[Tensor, " B"] | None = None
+    _found: dict[tuple[Positions, int | None], Acts | None] = field(default_factory=dict)
+
+    def acts(self, positions: Positions, owner: int | None) -> Acts | None:
+        """Where an edit of that owner acts, None where it does not; worked out once for each pass."""
+        if (positions, owner) not in self._found:
+            mask = {"all": self.real, "answer": self.answer, "last_prompt": self.last}[positions]
+            if mask is not None and owner is not None and self.owners is not None:
+                mask = mask & (self.owners == owner)[:, None]
+            count = 0 if mask is None else int(mask.sum())
+            everywhere = mask is not None and self.real is not None and bool((mask | ~self.real).all())
+            self._found[positions, owner] = None if mask is None else Acts(mask, count, everywhere)
+        return self._found[positions, owner]
+
+
+NOWHERE = Where(None, None, None)
 
 
 @dataclass(frozen=True)
@@ -35,18 +88,16 @@ class Pass:
 
     Attributes:
         forward: makes the pass; gives the net's own output, with logits `[B, T, V]`.
-        real, answer, last: positions that are no padding, that predict a token of the answer, that hold the prompt's
-            last token; each `[B, T]`.
+        real, answer: positions that are no padding, that predict a token of the answer, `[B, T]`.
+        where: all named positions.
         targets: the token that each position predicts, −100 where that is not scored, `[B, T]`.
-        split: whether the prompt but its last token is left out, its keys and values standing for it.
     """
 
     forward: Callable[[], Any]
     real: Bool[Tensor, "B T"]
     answer: Bool[Tensor, "B T"]
-    last: Bool[Tensor, "B T"]
+    where: Where
     targets: Int[Tensor, "B T"]
-    split: bool
 
 
 def bucketed(rows: Sequence[Row], batch: int) -> list[list[int]]:
@@ -67,8 +118,16 @@ def pad(texts: Sequence[Ids], left: bool, fill: int = 0) -> tuple[Int[Tensor, "B
     return ids, real
 
 
-def summed(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
-    """Summed log-probability of the targets; positions whose target is −100 are left out, before the softmax."""
-    scored = targets >= 0
-    losses = F.cross_entropy(logits[scored].float(), targets[scored], reduction="none")
-    return -torch.zeros(targets.shape, device=losses.device).masked_scatter(scored, losses).sum(1)
+def where(
+    rows: Sequence[Row], real: Bool[Tensor, "B T"], answer: Bool[Tensor, "B T"], last: Bool[Tensor, "B T"]
+) -> Where:
+    """The positions of a pass over these rows."""
+    owned = [row.owner for row in rows]
+    some = any(owner is not None for owner in owned)
+    numbers = [-1 if owner is None else owner for owner in owned]
+    return Where(real, answer, last, torch.tensor(numbers, device=real.device) if some else None)
+
+
+def by_row(values: Float[Tensor, " N"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
+    """For each row the sum of the values that stand at its positions of the mask, which they follow row after row."""
+    return torch.zeros(len(mask), dtype=values.dtype, device=values.device).index_add(0, mask.nonzero()[:, 0], values)

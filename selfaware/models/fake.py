@@ -18,8 +18,19 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from selfaware.errors import unknown
 from selfaware.models.hf import Model
 
-Fake = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2"]
-FAKES: tuple[Fake, ...] = get_args(Fake)
+Common = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2"]
+Rare = Literal["qwen3_moe", "qwen3_5", "qwen3_next", "phi3", "olmo2", "smollm3", "gpt_neox", "opt", "mixtral"]
+Variant = Literal["gpt_neox_sequential", "opt_post_norm"]
+Fake = Common | Rare | Variant
+
+FAKES: tuple[Fake, ...] = get_args(Common)
+"""Between them every way in which text, sites and positions differ: what the suite at large runs on."""
+
+ARCHITECTURES: tuple[Fake, ...] = (*FAKES, *get_args(Rare))
+"""All architectures, each once."""
+
+VARIANTS: tuple[Fake, ...] = get_args(Variant)
+"""Architectures whose published models are wired in a second way, wired so: Pythia's small kin, OPT-350m."""
 
 TURNS = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '\n' }}{% endfor %}"
 REPLY = "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
@@ -37,6 +48,17 @@ class _Build:
     template: str | None
     system_role: bool = True
 
+
+LINEAR_ATTENTION = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "full_attention_interval": 2,
+    "partial_rotary_factor": 0.5,
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": True, "moe_intermediate_size": 16}
+NO_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
 
 BUILDS: dict[Fake, _Build] = {
     "llama": _Build("LlamaConfig", {}, True, "{{ bos_token }}" + TURNS + REPLY),
@@ -57,6 +79,40 @@ BUILDS: dict[Fake, _Build] = {
     ),
     "gemma3": _Build("Gemma3TextConfig", {"sliding_window": "window", "query_pre_attn_scalar": 8}, True, None),
     "gpt2": _Build("GPT2Config", {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}, False, None),
+    "qwen3_moe": _Build(
+        "Qwen3MoeConfig",
+        {"use_sliding_window": True, "sliding_window": "window", "mlp_only_layers": [1], **EXPERTS},
+        False,
+        TURNS + REPLY,
+    ),
+    "qwen3_5": _Build("Qwen3_5TextConfig", LINEAR_ATTENTION, False, TURNS + REPLY),
+    "qwen3_next": _Build(
+        "Qwen3NextConfig",
+        {"mlp_only_layers": [2], "shared_expert_intermediate_size": 16, **EXPERTS, **LINEAR_ATTENTION},
+        False,
+        TURNS + REPLY,
+    ),
+    "phi3": _Build("Phi3Config", {"sliding_window": "window", "partial_rotary_factor": 0.5}, True, TURNS + REPLY),
+    "olmo2": _Build("Olmo2Config", {}, False, TURNS + REPLY),
+    "smollm3": _Build(
+        "SmolLM3Config",
+        {"use_sliding_window": True, "sliding_window": "window", "no_rope_layer_interval": 2},
+        False,
+        TURNS + REPLY,
+    ),
+    "gpt_neox": _Build("GPTNeoXConfig", NO_DROPOUT, False, None),
+    "gpt_neox_sequential": _Build("GPTNeoXConfig", {"use_parallel_residual": False, **NO_DROPOUT}, False, None),
+    "opt": _Build("OPTConfig", {"dropout": 0.0}, True, None),
+    "opt_post_norm": _Build(
+        "OPTConfig", {"dropout": 0.0, "do_layer_norm_before": False, "word_embed_proj_dim": 16}, True, None
+    ),
+    "mixtral": _Build(
+        "MixtralConfig",
+        {"sliding_window": "window", "num_local_experts": 4, "num_experts_per_tok": 2},
+        True,
+        "{{ bos_token }}" + NO_SYSTEM + MODEL_TURNS + REPLY,
+        system_role=False,
+    ),
 }
 
 
@@ -77,7 +133,13 @@ def fake(
         kind: `gemma2` and `gemma3` have a norm after the MLP; `gemma2`, `gemma3`, `qwen2` and `mistral` have sliding windows;
             `gpt2` has absolute positions, and no linear modules that a LoRA could go on; `gpt2`, `mistral` and
             `gemma3` have no chat template; `gemma2` has no system role; `qwen2`, `qwen3` and `gpt2` have no
-            begin-of-sequence token.
+            begin-of-sequence token. Beyond `FAKES`: every other block of `qwen3_5` and `qwen3_next`, the first among
+            them, keeps a recurrent state in place of keys and values; `qwen3_moe`, `qwen3_next` and `mixtral` route
+            tokens to experts, the former two with an ordinary MLP in one block; `phi3` has one linear module for
+            queries, keys and values; `olmo2` has norms after attention and MLP alone; every other block of `smollm3`
+            has no positions; `gpt_neox` adds attention and MLP side by side, `gpt_neox_sequential` one after the other;
+            `opt` has no module for its MLP, and `opt_post_norm` its norms on the residual stream and embeddings
+            narrower than it.
         seed: of the weights; the global generator is left as it was.
         blocks: transformer blocks.
         width: of the residual stream; a multiple of 16.
@@ -89,7 +151,7 @@ def fake(
         UnknownName: there is no such kind.
     """
     if kind not in BUILDS:
-        raise unknown("fake model", kind, FAKES)
+        raise unknown("fake model", kind, BUILDS)
     build, words = BUILDS[kind], tokenizer(kind)
     sizes: dict[str, Any] = {
         "vocab_size": len(words),
@@ -104,6 +166,12 @@ def fake(
     }
     if kind == "gpt2":
         sizes = {"vocab_size": len(words), "n_embd": width, "n_layer": blocks, "n_head": 4, "n_positions": context}
+    if build.config == "OPTConfig":
+        renamed = {"intermediate_size": "ffn_dim"}
+        kept = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        sizes = {renamed.get(n, n): sizes[n] for n in (*kept, "max_position_embeddings")}
+    if kind == "phi3":
+        sizes["original_max_position_embeddings"] = context
     if kind == "gemma3":
         sizes["layer_types"] = [("sliding_attention", "full_attention")[b % 2] for b in range(blocks)]
     own = {name: window if value == "window" else value for name, value in build.own.items()}
@@ -146,8 +214,17 @@ def tokenizer(kind: Fake) -> PreTrainedTokenizerFast:
 
 
 def _fill(net: nn.Module, generator: torch.Generator) -> None:
-    """Random weights in place: rows of matrices of norm 1 or so, norms and biases a tenth off their start."""
-    for weight in net.parameters():
+    """Random weights in place: rows of matrices of norm 1 or so, norms and biases a tenth off their start.
+
+    Decay rates start at random, from the global generator, and mostly so fast that a recurrent state would be gone
+    after one token: they are drawn anew, around a half-life of four.
+    """
+    for name, weight in net.named_parameters():
         noise = torch.randn(weight.shape, generator=generator)
         with torch.no_grad():
-            weight.add_(0.1 * noise) if weight.ndim < 2 else weight.copy_(noise / math.sqrt(weight.shape[1]))
+            if weight.ndim > 1:
+                weight.copy_(noise / math.sqrt(weight.shape[-1]))
+            elif name.endswith("A_log"):
+                weight.copy_(noise - 2)
+            else:
+                weight.add_(0.1 * noise)

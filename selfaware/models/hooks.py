@@ -70,7 +70,7 @@ class _Reached(Exception):
 
 
 def input_of(block: nn.Module, run: Callable[[], object]) -> Tensor:
-    """What enters `block` when `run` makes a forward pass, `[B, T, D]`; the pass ends there."""
+    """What enters `block` when `run` makes a forward pass, `[B, T, D]`, with its gradient; the pass ends there."""
 
     def stop(_module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         raise _Reached(_tensor(args[0] if args else next(iter(kwargs.values()))))
@@ -79,7 +79,7 @@ def input_of(block: nn.Module, run: Callable[[], object]) -> Tensor:
     try:
         run()
     except _Reached as reached:
-        return reached.value.detach()
+        return reached.value
     finally:
         handle.remove()
     raise RuntimeError(f"{type(block).__name__}: the forward pass did not reach it")

@@ -1,55 +1,145 @@
 """What no edit changes, kept for reuse: keys and values of prompts, residuals below a block. Knows tensors, no model.
 
-Where an intervention acts from the last prompt token on, everything before that token is the same in every step,
-epoch, seed, rank and polarity; so is everything below the first edited block. Both are computed once and kept here,
-without padding.
+Everything is kept without padding, in memory up to a budget. Beyond it the oldest go into memory-mapped files when there is
+a folder for them, and are dropped when there is none.
 """
 
+import os
+import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import final
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-Ids = tuple[int, ...]
-Key = Ids | tuple[int, Ids, Ids]
+CHUNK = 64 * 2**20
+"""Bytes that go into one file."""
 
 
+@final
 class PrefixCache:
     """Keys to tensors, least recently used out first beyond the budget.
 
-    Prompt ids lead to their keys and values `[L, 2, H, T, d]`; block, prompt and answer to the residual that enters the
-    block, `[T, D]`, where the block after the last is the head.
-
     Args:
-        budget: bytes to hold at most; 0 keeps nothing.
+        budget: bytes to hold at most in memory; 0 and no folder keep nothing.
+        folder: where files may lie; one of this process is made in it, and removed by `close` or with the cache.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, folder: Path | None = None) -> None:
         self.budget = budget
         self.held = 0
-        self._kept: OrderedDict[Key, Tensor] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._files = None if folder is None else _Files(folder)
 
-    def get(self, key: Key) -> Tensor | None:
+    def get(self, key: Hashable) -> Tensor | None:
         """What is held under that key, or None."""
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
-        return found
+            return found
+        return None if self._files is None else self._files.get(key)
 
-    def put(self, key: Key, states: Tensor) -> None:
-        """Holds `states`, dropping the oldest until the budget is kept."""
-        size = states.numel() * states.element_size()
-        if size > self.budget or key in self._kept:
+    def put(self, key: Hashable, states: Tensor) -> None:
+        """Holds `states`; the oldest make room for them."""
+        if key in self._kept or (self._files is not None and key in self._files):
+            return
+        size = _size(states)
+        if size > self.budget:
+            if self._files is not None:
+                self._files.put([(key, states)])
             return
         while self.held + size > self.budget:
-            _, old = self._kept.popitem(last=False)
-            self.held -= old.numel() * old.element_size()
+            self._make_room()
         self._kept[key] = states
         self.held += size
 
+    def _make_room(self) -> None:
+        # A file takes many at once, or a sweep beyond the budget would write one for each row.
+        leaving: list[tuple[Hashable, Tensor]] = []
+        least = 1 if self._files is None else min(CHUNK, self.budget // 2)
+        while self._kept and sum(_size(t) for _, t in leaving) < least:
+            leaving.append(self._kept.popitem(last=False))
+        self.held -= sum(_size(t) for _, t in leaving)
+        if self._files is not None:
+            self._files.put(leaving)
+
+    def close(self) -> None:
+        """Nothing is held any more, and no file is left."""
+        self._kept.clear()
+        self.held = 0
+        if self._files is not None:
+            self._files.close()
+
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._kept) + (0 if self._files is None else len(self._files))
+
+
+@final
+class _Files:
+    """Tensors in memory-mapped safetensors, in a folder named for this process; folders of dead ones are swept away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / f"{os.getpid()}-{id(self):x}"
+        self._where: dict[Hashable, tuple[int, str]] = {}
+        self._count = 0
+
+    def put(self, entries: Sequence[tuple[Hashable, Tensor]]) -> None:
+        if not self._count:
+            _sweep(self.folder.parent)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        names = {key: str(at) for at, (key, _) in enumerate(entries)}
+        save_file({names[key]: states.contiguous() for key, states in entries}, self._path(self._count))
+        self._where |= {key: (self._count, name) for key, name in names.items()}
+        self._count += 1
+
+    def get(self, key: Hashable) -> Tensor | None:
+        if key not in self._where:
+            return None
+        number, name = self._where[key]
+        with safe_open(self._path(number), framework="pt") as file:
+            return file.get_tensor(name)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number}.safetensors"
+
+    def close(self) -> None:
+        self._where.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes left."""
+    for left in folder.glob("*-*") if folder.is_dir() else ():
+        number = left.name.partition("-")[0]
+        if number.isdigit() and int(number) != os.getpid() and not _alive(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _size(states: Tensor) -> int:
+    return states.numel() * states.element_size()
 
 
 def split(layers: Sequence[tuple[Tensor, Tensor]], lengths: Sequence[int]) -> list[Tensor]:
@@ -63,16 +153,20 @@ def split(layers: Sequence[tuple[Tensor, Tensor]], lengths: Sequence[int]) -> li
     return [both[:, :, row, :, both.shape[-2] - n :].clone() for row, n in enumerate(lengths)]
 
 
-def join(states: Sequence[Tensor | None]) -> list[tuple[Tensor, Tensor]]:
+def join(states: Sequence[Tensor | None], first: int = 0) -> list[tuple[Tensor, Tensor]]:
     """The left-padded batch of unpadded states: for each block its keys and values, `[B, H, T, d]`.
 
     Args:
         states: `[L, 2, H, T, d]` each, None for a row without tokens; one at least is a tensor.
+        first: blocks below it get states of the right shape that hold zeros and no memory.
     """
     some = [s for s in states if s is not None]
-    longest, first = max(s.shape[3] for s in some), some[0]
-    batch = first.new_zeros((first.shape[0], 2, len(states), first.shape[2], longest, first.shape[4]))
+    longest, one = max(s.shape[3] for s in some), some[0]
+    blocks, _, heads, _, size = one.shape
+    shape = (len(states), heads, longest, size)
+    batch = one.new_zeros((blocks - first, 2, *shape))
     for row, s in enumerate(states):
         if s is not None:
-            batch[:, :, row, :, longest - s.shape[3] :] = s
-    return [(layer[0], layer[1]) for layer in batch]
+            batch[:, :, row, :, longest - s.shape[3] :] = s[first:]
+    empty = one.new_zeros(()).expand(shape)
+    return [(empty, empty)] * first + [(layer[0], layer[1]) for layer in batch]

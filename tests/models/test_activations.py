@@ -49,12 +49,12 @@ def test_they_are_what_a_hook_sees(kind: Fake) -> None:
         site = Site.parse(name)
         truth = by_hand(m, site, some)
         for splits in (True, False):
-            m.splits = splits
+            m.engine.splits = splits
             for batch in (8, 2):
                 got = outputs(m, site, some, batch)
                 assert (got.dtype, tuple(got.shape)) == (torch.float32, (23, m.output_width(site)))
                 assert float((got - truth).abs().max()) < 1e-4, (name, splits, batch)
-        m.splits = True
+        m.engine.splits = True
         last = outputs(m, site, some[::-1])
         assert float((last[:3] - truth[-3:]).abs().max()) < 1e-4
     assert hooks.hook_count(m.net) == 0

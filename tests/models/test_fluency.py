@@ -88,10 +88,10 @@ def test_it_is_what_plain_passes_give(kind: Fake) -> None:
         truth = [wanted(m, row, edit(m), positions) for row in some]
         assert min(kl for _, kl in truth) > 0.05
         for splits in (True, False):
-            m.splits = splits
+            m.engine.splits = splits
             for batch in (2, 8):
                 assert close(fluency(m, some, lambda e=edited: e.on(m), batch), truth), (positions, splits)
-        m.splits = True
+        m.engine.splits = True
         assert close(fluency(m, some[::-1], lambda e=edited: e.on(m)), truth[::-1])
     assert hooks.hook_count(m.net) == 0
     assert fluency(m, [], nullcontext) == []
@@ -104,7 +104,7 @@ def test_without_an_edit_nothing_diverges(kind: Fake, cache_gib: float) -> None:
     with torch.no_grad():
         truth = m.logprobs(some).double()
     for splits in (True, True, False):
-        m.splits = splits
+        m.engine.splits = splits
         found = values(fluency(m, some, nullcontext, 2))
         assert found[:, 1].tolist() == [0.0] * len(some)
         assert float((found[:, 0] - truth).abs().max()) < NEAR
@@ -121,7 +121,7 @@ def test_a_small_edit_diverges_little_and_never_below_zero(scale: float) -> None
 @pytest.mark.parametrize("splits", [True, False])
 def test_an_edit_at_the_answer_touches_the_scored_positions(splits: bool) -> None:
     m, some = fake("llama"), rows()
-    m.splits = splits
+    m.engine.splits = splits
     seen: list[Touched] = []
 
     @contextmanager
@@ -165,7 +165,7 @@ def test_what_no_edit_changes_runs_once() -> None:
 @pytest.mark.parametrize("splits", [True, False])
 def test_the_unembedding_sees_the_scored_positions_only(splits: bool) -> None:
     m, some = fake("gemma2"), rows()
-    m.splits = splits
+    m.engine.splits = splits
     seen: list[tuple[int, ...]] = []
     m.head.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape)))
     fluency(m, some, lambda: Intervention(edit(m), "all").on(m))

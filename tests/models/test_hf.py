@@ -132,7 +132,7 @@ def test_left_padding_moves_no_position(kind: Fake) -> None:
     short, long = Row((7, 8, 9), (10, 11)), Row(tuple(range(3, 40)), (10, 11))
     with torch.no_grad():
         alone = m.logprobs([short])
-        m.cache = type(m.cache)(0)
+        m.engine.cache = type(m.cache)(0)
         near(m.logprobs([short, long])[:1], alone)
 
 
@@ -300,8 +300,8 @@ def test_nothing_leaks() -> None:
     with pytest.raises(ValueError, match="shape"), m.edited([(Site(1), lambda x, y: y[:, :1])], "all"):
         m.logprobs(wanted)
     assert hooks.hook_count(m.net) == 0
-    assert m._edits_prompt == 0
-    assert m._masks is None
+    assert m.untouched
+    assert m.edits._where is None
     with torch.no_grad():
         assert torch.equal(m.logprobs(wanted), before)
 
@@ -432,7 +432,7 @@ def test_logits_are_those_that_predict_the_answers() -> None:
         with torch.no_grad():
             truth = torch.stack([bare(m, row) for row in some])
             for splits in (True, True, False):
-                m.splits = splits
+                m.engine.splits = splits
                 picked = m.logits(some).log_softmax(1)[torch.arange(len(targets)), targets]
                 near(torch.stack([p.sum() for p in picked.split([len(row.answer) for row in some])]), truth)
 

@@ -48,7 +48,7 @@ def model(kind: Fake) -> Model:
 @cache
 def unsplit(kind: Fake) -> Model:
     made = numbered(kind)
-    made.splits = False
+    made.engine.splits = False
     return made
 
 
@@ -367,7 +367,7 @@ def test_logits_that_are_not_numbers_are_refused(kind: Fake) -> None:
             with refused, Intervention(changes, "answer").on(m):
                 sample(m, [(5, 6)], ["q2"], Sampling(2, 3))
         assert hooks.hook_count(m.net) == 0
-        assert m._masks is None
+        assert m.edits._where is None
         assert m.untouched
 
 
