@@ -16,7 +16,7 @@ CHECKED = [
     "types",
     *(
         f"models.{m}"
-        for m in ("hf", "hooks", "prefix", "render", "fake", "batch", "sites", "sample", "fluency", "activations")
+        for m in ("hf", "head", "prefix", "render", "fake", "batch", "sites", "sample", "fluency", "activations", "resume")
     ),
 ]
 CHECKER = (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from selfaware.errors import BadModel
@@ -51,6 +52,11 @@ class Edits:
         """Whether an edit that is not held acts on prompts."""
         return any(e.positions == "all" for e in self._attached if not e.held)
 
+    @property
+    def owners(self) -> Int[Tensor, " B"] | None:
+        """The owner of each row of the pass under way."""
+        return None if self._where is None else self._where.owners
+
     def floor(self, default: int) -> int:
         """The lowest block that an edit changes, those held left out; `default` where there is none."""
         return min((b for e in self._attached if not e.held for b in e.blocks), default=default)
@@ -80,9 +86,13 @@ class Edits:
                 if self._counting:
                     touched.firings += 1
                     touched.tokens += acts.count
-                if acts.everywhere and acts.mask.shape == y.shape[:2]:
-                    return change(x, y)
-                return hooks.mask_in(change(x, y), y, acts.mask)
+                wide = y
+                if y.ndim == 2:  # OPT's MLP and a shared expert see every position as a row
+                    x, wide = (t.reshape(*acts.mask.shape, t.shape[-1]) for t in (x, y))
+                made = change(x, wide)
+                if not (acts.everywhere and acts.mask.shape == wide.shape[:2]):
+                    made = hooks.mask_in(made, wide, acts.mask)
+                return made if y.ndim != 2 else made.view_as(y)
 
             return masked
 
@@ -98,7 +108,8 @@ class Edits:
         if self._where is not None:
             return self._where.acts(positions, owner)
         if positions == "all":
-            ones = torch.ones(y.shape[:2], dtype=torch.bool, device=y.device)
+            shape = y.shape[:2] if y.ndim == 3 else (1, len(y))
+            ones = torch.ones(shape, dtype=torch.bool, device=y.device)
             return Acts(ones, ones.numel(), True)
         raise BadModel(
             f"positions '{positions}': a bare forward pass does not know them. Use Model.logprobs, or positions 'all'."

@@ -106,12 +106,14 @@ class Sites:
             with hooks.recorded([module]) as seen:
                 self._run()
             shape = _shape(seen[0])
-            if len(shape) != 3:
+            # A shared expert sees positions as rows; a router does too, but nobody reads the logits it gives first.
+            expert = len(shape) == 2 and any(isinstance(m, nn.Linear) for m in module.modules())
+            if len(shape) != 3 and not expert:
                 got = f"shape {shape} for one token" if shape else "nothing"
                 raise BadModel(
                     f"site {site}: its output is {got}; one vector a token is needed. Use {site.block}.mlp or {site.block}."
                 )
-            self._widths[site] = shape[2]
+            self._widths[site] = shape[-1]
         return self._widths[site]
 
 

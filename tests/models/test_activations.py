@@ -15,6 +15,7 @@ from selfaware.models.batch import Row
 from selfaware.models.fake import FAKES, Fake, fake
 from selfaware.models.hf import Model
 from selfaware.types import Site
+from tests.trust import trusting
 
 SITES = ("0", "3", "1.mlp", "2.mlp.residual", "1.mlp.act_fn")
 LLAMA_LIKE = ("1.self_attn.k_proj", "3.mlp.down_proj", "0.input_layernorm", "2.self_attn")
@@ -61,7 +62,7 @@ def test_they_are_what_a_hook_sees(kind: Fake) -> None:
 
 
 def test_they_are_where_an_edit_at_the_answer_acts() -> None:
-    m, some, site = fake("gemma2"), rows(), Site(1)
+    m, some, site = trusting(fake("gemma2")), rows(), Site(1)
     seen: list[Tensor] = []
 
     def note(_x: Tensor, y: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from selfaware.models.fake import FAKES, Fake, fake
 from selfaware.models.fluency import compared, fluency
 from selfaware.models.hf import Model
 from selfaware.types import POSITIONS, Positions, Site
+from tests.trust import trusting
 
 NEAR = 1e-4
 
@@ -120,7 +121,7 @@ def test_a_small_edit_diverges_little_and_never_below_zero(scale: float) -> None
 
 @pytest.mark.parametrize("splits", [True, False])
 def test_an_edit_at_the_answer_touches_the_scored_positions(splits: bool) -> None:
-    m, some = fake("llama"), rows()
+    m, some = trusting(fake("llama")), rows()
     m.engine.splits = splits
     seen: list[Touched] = []
 
@@ -130,8 +131,6 @@ def test_an_edit_at_the_answer_touches_the_scored_positions(splits: bool) -> Non
             seen.append(touched)
             yield
 
-    # Three batches; with all positions the prompts of the last two run apart, the first has only single tokens.
-    passes = {"answer": [1, 1, 1], "last_prompt": [1, 1, 1], "all": [1, 2, 2] if splits else [1, 1, 1]}
     tokens = {
         "answer": sum(len(row.answer) for row in some),
         "last_prompt": len(some),
@@ -140,12 +139,12 @@ def test_an_edit_at_the_answer_touches_the_scored_positions(splits: bool) -> Non
     for positions in POSITIONS:
         seen.clear()
         fluency(m, some, partial(noted, positions), 2)
-        assert [t.firings for t in seen] == [3 * n for n in passes[positions]]
+        assert [t.firings for t in seen] == [3, 3, 3]  # one for each of three sites, in each of three batches
         assert sum(t.tokens for t in seen) == 3 * tokens[positions]
 
 
 def test_what_no_edit_changes_runs_once() -> None:
-    m, some = fake("qwen2"), rows()
+    m, some = trusting(fake("qwen2")), rows()
     ran: list[int] = []
     for at, block in enumerate(m.blocks):
         block.mlp.register_forward_hook(lambda *_, at=at: ran.append(at))
@@ -164,7 +163,7 @@ def test_what_no_edit_changes_runs_once() -> None:
 
 @pytest.mark.parametrize("splits", [True, False])
 def test_the_unembedding_sees_the_scored_positions_only(splits: bool) -> None:
-    m, some = fake("gemma2"), rows()
+    m, some = trusting(fake("gemma2")), rows()
     m.engine.splits = splits
     seen: list[tuple[int, ...]] = []
     m.head.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape)))
