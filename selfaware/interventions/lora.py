@@ -8,7 +8,8 @@ import torch
 
 from selfaware.errors import BadData
 from selfaware.interventions.base import Intervention, LowRank, Recipe, Step
-from selfaware.interventions.train import Training, train
+from selfaware.interventions.together import fit_together
+from selfaware.interventions.train import Training
 from selfaware.models.hf import Model
 from selfaware.types import Polarity, Positions, Question
 
@@ -45,6 +46,27 @@ class Lora:
         """As written on a page."""
         return f"LoRA rank {self.rank}"
 
+    def start(self, model: Model, seed: int) -> Intervention:
+        """The LoRA before training: A drawn by the seed, B zero.
+
+        Raises:
+            BadData: a rank below 1.
+        """
+        if self.rank < 1:
+            raise BadData(f"rank {self.rank}: a LoRA needs a rank of at least 1. Use --set rank=1.")
+        generator = torch.Generator().manual_seed(seed)
+        drops = torch.Generator(device=model.device).manual_seed(seed + 1) if self.dropout else None
+        scale = self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
+        deltas = {}
+        for site in model.linears(self.site):
+            module = model.module(site)
+            fan_in, fan_out = int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
+            a = (torch.rand(self.rank, fan_in, generator=generator) * 2 - 1) / math.sqrt(fan_in)
+            deltas[site] = LowRank(
+                a.to(model.device), torch.zeros(fan_out, self.rank, device=model.device), scale, self.dropout, drops
+            )
+        return Intervention(deltas, self.positions)
+
     def fit(
         self,
         model: Model,
@@ -60,20 +82,4 @@ class Lora:
             BadData: a rank below 1.
             FitFailed: the loss is not finite.
         """
-        if self.rank < 1:
-            raise BadData(f"rank {self.rank}: a LoRA needs a rank of at least 1. Use --set rank=1.")
-        generator = torch.Generator().manual_seed(seed)
-        drops = torch.Generator(device=model.device).manual_seed(seed + 1) if self.dropout else None
-        scale = self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
-        deltas = {}
-        for site in model.linears(self.site):
-            module = model.module(site)
-            fan_in, fan_out = int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
-            a = (torch.rand(self.rank, fan_in, generator=generator) * 2 - 1) / math.sqrt(fan_in)
-            deltas[site] = LowRank(
-                a.to(model.device), torch.zeros(fan_out, self.rank, device=model.device), scale, self.dropout, drops
-            )
-        intervention = Intervention(deltas, self.positions)
-        losses = train(model, intervention, examples, polarity, self.training, seed, on_step)
-        quiet = {site: LowRank(d.a.detach(), d.b.detach(), d.scale) for site, d in deltas.items()}
-        return Intervention(quiet, self.positions, {"method": self.label, "losses": [round(x, 6) for x in losses]})
+        return fit_together(model, self, examples, [(polarity, seed)], on_step)[0]

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import torch
 
 from selfaware.interventions.base import Constant, Intervention, Recipe, Step
-from selfaware.interventions.train import Training, train
+from selfaware.interventions.together import fit_together
+from selfaware.interventions.train import Training
 from selfaware.models.hf import Model
 from selfaware.types import Polarity, Positions, Question, Site
 
@@ -37,6 +38,12 @@ class Vector:
         """As written on a page."""
         return "trained vector"
 
+    def start(self, model: Model, seed: int) -> Intervention:
+        """The vector before training, drawn by the seed."""
+        site = model.resolve(Site.parse(self.site))
+        v = torch.randn(model.output_width(site), generator=torch.Generator().manual_seed(seed))
+        return Intervention({site: Constant((v / v.norm() * self.start_norm).to(model.device))}, self.positions)
+
     def fit(
         self,
         model: Model,
@@ -51,13 +58,4 @@ class Vector:
         Raises:
             FitFailed: the loss is not finite.
         """
-        site = model.resolve(Site.parse(self.site))
-        start = torch.randn(model.output_width(site), generator=torch.Generator().manual_seed(seed))
-        v = (start / start.norm() * self.start_norm).to(model.device)
-        intervention = Intervention({site: Constant(v)}, self.positions)
-        losses = train(model, intervention, examples, polarity, self.training, seed, on_step)
-        return Intervention(
-            {site: Constant(v.detach())},
-            self.positions,
-            {"method": self.label, "losses": [round(x, 6) for x in losses]},
-        )
+        return fit_together(model, self, examples, [(polarity, seed)], on_step)[0]

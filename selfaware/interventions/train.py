@@ -3,11 +3,13 @@
 import math
 import random
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from selfaware.errors import BadData, FitFailed
@@ -47,24 +49,64 @@ class Training:
     shuffle_labels: bool = False
 
 
+@dataclass(frozen=True)
+class Run:
+    """What is trained in one run: an intervention at its start, towards one polarity, with the draws of one seed."""
+
+    intervention: Intervention
+    polarity: Polarity
+    seed: int
+
+
 def train(
-    model: Model,
-    intervention: Intervention,
-    examples: Sequence[Question],
-    polarity: Polarity,
-    training: Training,
-    seed: int,
-    on_step: Step,
-) -> tuple[float, ...]:
-    """Trains the intervention's tensors in place; the loss of every step.
+    model: Model, runs: Sequence[Run], examples: Sequence[Question], training: Training, on_step: Step
+) -> list[tuple[float, ...]]:
+    """Trains the tensors of every run in place; for each run the loss of every step.
+
+    Several runs go through the net in one batch, each on its own rows; their losses are added, so that every tensor gets
+    the gradient that it would get alone, and each run's gradient is clipped by itself.
 
     Args:
         examples: questions with two options; those of one group are the same record with its options swapped.
+        on_step: told the mean of the runs' losses.
 
     Raises:
         BadData: no examples, an example without exactly two options, or settings that train nothing.
-        FitFailed: the loss is not a finite number.
+        FitFailed: a run's loss is not a finite number; the others end with it.
     """
+    groups = _groups(examples, training)
+    tensors = [[t.requires_grad_() for d in r.intervention.deltas.values() for t in d.tensors().values()] for r in runs]
+    optimiser = torch.optim.AdamW(
+        [t for some in tensors for t in some], lr=training.learning_rate, weight_decay=training.weight_decay
+    )
+    plans = [_plan(groups, training, run) for run in runs]
+    steps = len(plans[0])
+    losses: list[list[float]] = [[] for _ in runs]
+    with ExitStack() as undo:
+        for number, run in enumerate(runs):
+            undo.enter_context(run.intervention.on(model, owner=number if len(runs) > 1 else None))
+        for at in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = training.learning_rate * schedule(at, steps, training.warmup)
+            found = _losses(model, [plan[at] for plan in plans], training)
+            optimiser.zero_grad()
+            found.sum().backward()  # type: ignore[no-untyped-call]
+            for some in tensors:
+                torch.nn.utils.clip_grad_norm_(some, training.clip)
+            optimiser.step()
+            for run, own, some, loss in zip(runs, losses, tensors, found.tolist(), strict=True):
+                own.append(loss)
+                if not math.isfinite(loss) or not all(bool(t.isfinite().all()) for t in some):
+                    raise FitFailed(
+                        f"step {at + 1} of {steps}, {run.polarity}, seed {run.seed}: loss {loss}; a finite loss is needed. Lower learning_rate (now {training.learning_rate:g})."
+                    )
+            on_step(at + 1, steps, sum(own[-1] for own in losses) / len(losses))
+    for tensor in (t for some in tensors for t in some):
+        tensor.requires_grad_(False)
+    return [tuple(own) for own in losses]
+
+
+def _groups(examples: Sequence[Question], training: Training) -> dict[str, list[Question]]:
     if not (0 <= training.learning_rate < math.inf and training.batch >= 1 and training.epochs >= 1):
         got = f"learning_rate={training.learning_rate:g}, batch={training.batch}, epochs={training.epochs}"
         raise BadData(
@@ -79,30 +121,7 @@ def train(
         groups.setdefault(question.group, []).append(question)
     if not groups:
         raise BadData("training set: got no examples; a fit needs at least one. Check the domain's train part.")
-    tensors = [t.requires_grad_() for delta in intervention.deltas.values() for t in delta.tensors().values()]
-    optimiser = torch.optim.AdamW(tensors, lr=training.learning_rate, weight_decay=training.weight_decay)
-    rng = random.Random(seed)
-    flip = {g: training.shuffle_labels and rng.random() < 0.5 for g in sorted(groups)}
-    batches = _batches(groups, training, rng)
-    losses: list[float] = []
-    with intervention.on(model):
-        for at, batch in enumerate(batches):
-            for group in optimiser.param_groups:
-                group["lr"] = training.learning_rate * schedule(at, len(batches), training.warmup)
-            loss = _loss(model, batch, [_flipped(polarity, flip[q.group]) for q in batch], training)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(tensors, training.clip)
-            optimiser.step()
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]) or not all(bool(t.isfinite().all()) for t in tensors):
-                raise FitFailed(
-                    f"step {at + 1} of {len(batches)}: loss {losses[-1]}; a finite loss is needed. Lower learning_rate (now {training.learning_rate:g})."
-                )
-            on_step(at + 1, len(batches), losses[-1])
-    for tensor in tensors:
-        tensor.requires_grad_(False)
-    return tuple(losses)
+    return groups
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -111,12 +130,18 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return (step + 1) / rise if step < rise else (steps - step) / max(1, steps - rise)
 
 
-def _batches(groups: dict[str, list[Question]], training: Training, rng: random.Random) -> list[list[Question]]:
-    drawn: list[Question] = []
+Batch = list[tuple[Question, Polarity]]
+"""Questions of one step, each with the polarity that it is trained towards."""
+
+
+def _plan(groups: dict[str, list[Question]], training: Training, run: Run) -> list[Batch]:
+    rng = random.Random(run.seed)
+    flip = {g: training.shuffle_labels and rng.random() < 0.5 for g in sorted(groups)}
+    drawn: Batch = []
     for _ in range(training.epochs):
         names = sorted(groups)
         rng.shuffle(names)
-        drawn += [rng.choice(groups[name]) for name in names]
+        drawn += [(rng.choice(groups[name]), _flipped(run.polarity, flip[name])) for name in names]
     return [drawn[i : i + training.batch] for i in range(0, len(drawn), training.batch)]
 
 
@@ -124,17 +149,23 @@ def _flipped(polarity: Polarity, flip: bool) -> Polarity:
     return ("low" if polarity == "high" else "high") if flip else polarity
 
 
-def _loss(model: Model, batch: Sequence[Question], polarities: Sequence[Polarity], training: Training) -> Tensor:
+def _losses(model: Model, batches: Sequence[Batch], training: Training) -> Float[Tensor, " S"]:
     rows: list[Row] = []
     both = training.objective == "contrast"
-    for question, polarity in zip(batch, polarities, strict=True):
-        rendered = model.render(question, training.template)
-        chosen = question.chosen(polarity)
-        spelled = [v[0] for v in rendered.options]
-        rows += [Row(rendered.prompt, spelled[chosen])] + [Row(rendered.prompt, spelled[1 - chosen])] * both
+    for number, batch in enumerate(batches):
+        owner = number if len(batches) > 1 else None
+        for question, polarity in batch:
+            rendered = model.render(question, training.template)
+            chosen = question.chosen(polarity)
+            spelled = [v[0] for v in rendered.options]
+            rows.append(Row(rendered.prompt, spelled[chosen], owner))
+            if both:
+                rows.append(Row(rendered.prompt, spelled[1 - chosen], owner))
     tokens = torch.tensor([len(r.answer) for r in rows], device=model.device)
     means = model.logprobs(rows, batch=len(rows)) / tokens
-    if not both:
-        return -means.mean()
-    pairs = means.view(-1, 2)
-    return -F.logsigmoid(training.beta * (pairs[:, 0] - pairs[:, 1])).mean()
+    if both:
+        pairs = means.view(-1, 2)
+        each = -F.logsigmoid(training.beta * (pairs[:, 0] - pairs[:, 1]))
+    else:
+        each = -means
+    return torch.stack([part.mean() for part in torch.split(each, [len(batch) for batch in batches])])

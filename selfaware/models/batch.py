@@ -119,7 +119,10 @@ def pad(texts: Sequence[Ids], left: bool, fill: int = 0) -> tuple[Int[Tensor, "B
 
 
 def where(
-    rows: Sequence[Row], real: Bool[Tensor, "B T"], answer: Bool[Tensor, "B T"], last: Bool[Tensor, "B T"]
+    rows: Sequence[Row],
+    real: Bool[Tensor, "B T"],
+    answer: Bool[Tensor, "B T"] | None,
+    last: Bool[Tensor, "B T"] | None,
 ) -> Where:
     """The positions of a pass over these rows."""
     owned = [row.owner for row in rows]

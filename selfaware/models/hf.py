@@ -204,9 +204,7 @@ class Model:
         with self.running(rows, at=self._top()) as ready, hooks.gathered(self.head, ready.answer):
             return ready.forward().logits[0]
 
-    def running(
-        self, rows: Sequence[Row], plain: bool = False, at: int | None = None
-    ) -> AbstractContextManager[Pass]:
+    def running(self, rows: Sequence[Row], plain: bool = False, at: int | None = None) -> AbstractContextManager[Pass]:
         """Within the context `forward` runs these rows: edits know their positions, what no edit changes is skipped.
 
         Args:

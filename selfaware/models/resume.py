@@ -31,7 +31,7 @@ from transformers.cache_utils import DynamicLayer
 
 from selfaware.errors import BadModel
 from selfaware.models import hooks, prefix
-from selfaware.models.batch import Pass, Row, Where, pad, where
+from selfaware.models.batch import Pass, Row, pad, where
 from selfaware.models.edits import Edits
 from selfaware.models.render import Ids
 
@@ -110,7 +110,7 @@ class Engine:
             return ("whole", floor) if floor else ("plain", 0)
         if not self.edits.prompt:
             return "suffix", floor
-        if len({row.prompt for row in rows}) < len(rows):
+        if len({(row.prompt, row.owner) for row in rows}) < len(rows):
             return "shared", floor
         return ("whole", floor) if floor else ("plain", 0)
 
@@ -160,7 +160,7 @@ class Engine:
             entering = [*self._entering_texts(floor, rows)] if floor else []
         elif route == "shared":
             texts = self._entering_texts(floor, rows) if floor else []
-            ready = _suffixes(self.net, rows, *self._prompts(prompts, floor, texts))
+            ready = _suffixes(self.net, rows, *self._prompts(rows, floor, texts))
             entering = [text[len(prompt) - 1 :] for text, prompt in zip(texts, prompts, strict=True)] if floor else []
         else:
             entering = self._entering_suffixes(floor, rows) if floor else []
@@ -206,7 +206,7 @@ class Engine:
             floor: blocks below it are not needed and get empty states.
         """
         if self.edits.prompt:
-            return self._prompts(prompts, 0, [])
+            return self._prompts([Row(p, ()) for p in prompts], 0, [])
         mask = _before(prompts)
         if not mask.shape[1]:
             return [], mask
@@ -215,37 +215,39 @@ class Engine:
         missing = [p for p, held in found.items() if held is None]
         if missing:
             with torch.no_grad(), self.edits.frozen():
-                layers = self._prefill([p[:-1] for p in missing], 0, [])
+                layers = self._prefill([Row(p[:-1], ()) for p in missing], 0, [])
                 for p, states in zip(missing, prefix.split(layers, [len(p) - 1 for p in missing]), strict=True):
                     found[p] = states
                     self.cache.put(unique[p], states)
         return prefix.join([found.get(p) for p in prompts], min(floor, len(self.places) - 1)), mask
 
-    def _prompts(
-        self, prompts: Sequence[Ids], floor: int, texts: Sequence[Tensor]
-    ) -> tuple[States, Bool[Tensor, "B T"]]:
-        """The same under edits of prompts: each different prompt runs from block `floor` on, and nothing is kept."""
-        mask = _before(prompts)
+    def _prompts(self, rows: Sequence[Row], floor: int, texts: Sequence[Tensor]) -> tuple[States, Bool[Tensor, "B T"]]:
+        """The same under edits of prompts: each prompt of an owner runs once from block `floor` on, nothing is kept."""
+        mask = _before([row.prompt for row in rows])
         if not mask.shape[1]:
             return [], mask
-        unique = list(dict.fromkeys(prompts))
-        first = dict(zip(prompts, texts, strict=True)) if floor else {}
-        layers = self._prefill([p[:-1] for p in unique], floor, [first[p][: len(p) - 1] for p in unique if floor])
-        if len(unique) == len(prompts):
-            return layers, mask
-        index = torch.tensor([unique.index(p) for p in prompts], device=self.weights[0].device)
+        whose = [(row.prompt, row.owner) for row in rows]
+        unique = {key: at for at, key in reversed(list(enumerate(whose)))}  # the first row of each
+        order = {key: at for at, key in enumerate(unique)}
+        layers = self._prefill(
+            [Row(prompt[:-1], (), owner) for prompt, owner in unique],
+            floor,
+            [texts[at][: len(prompt) - 1] for (prompt, _), at in unique.items() if floor],
+        )
+        index = torch.tensor([order[key] for key in whose], device=self.weights[0].device)
         return [(k[index], v[index]) if at >= floor else (k, v) for at, (k, v) in enumerate(layers)], mask
 
-    def _prefill(self, texts: Sequence[Ids], floor: int, entering: Sequence[Tensor]) -> States:
+    def _prefill(self, rows: Sequence[Row], floor: int, entering: Sequence[Tensor]) -> States:
+        """Keys and values after running the rows' prompts, left-padded, from block `floor` on."""
         device = self.weights[0].device
-        ids, real = (x.to(device) for x in pad(texts, left=True))
+        ids, real = (x.to(device) for x in pad([row.prompt for row in rows], left=True))
         kept = DynamicCache()
         resumed: AbstractContextManager[None] = nullcontext()
         if floor:
             longest = ids.shape[1]
             padded = torch.stack([nn.functional.pad(e, (0, 0, longest - len(e), 0)) for e in entering])
             resumed = hooks.resumed(self.places, floor, padded)
-        with self.edits.at(Where(real, None, None)), resumed:
+        with self.edits.at(where(rows, real, None, None)), resumed:
             self.net.base_model(
                 input_ids=ids,
                 attention_mask=real.long(),
