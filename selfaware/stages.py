@@ -98,7 +98,8 @@ class Bench:
 
     Args:
         train_dtype, score_dtype: the weights' type in fits and in quoted scores.
-        cache_gib: memory for keys and values of prompts, for each loaded type, GiB.
+        cache_gib: memory for what is kept of prompts, for each loaded type, GiB; what is beyond it lies in `kept` in the
+            store's folder while the process lives.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Bench:
     def model(self, dtype: str) -> hf.Model:
         """The model with weights of that type, loaded once."""
         if dtype not in self._models:
-            self._models[dtype] = load.load(self.local, dtype, self.cache_gib, self.device)
+            self._models[dtype] = load.load(self.local, dtype, self.cache_gib, self.device, self.store.root / "kept")
         return self._models[dtype]
 
     def fit_cell(self, examples: Sequence[Question], recipe: Recipe, polarity: Polarity, seed: int) -> Fit:

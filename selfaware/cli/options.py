@@ -26,7 +26,11 @@ Sets = Annotated[
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder for cells and pages.")]
 Cache = Annotated[
-    float, typer.Option("--cache-gib", help="Memory for keys and values of prompts, GiB, per loaded type.")
+    float,
+    typer.Option(
+        "--cache-gib",
+        help="Memory for what is kept of prompts, GiB, per loaded type; the rest goes to files while it runs.",
+    ),
 ]
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_DOMAIN = "risky_choices"

@@ -1,6 +1,7 @@
 """Local files → a `Model`, in the type that this machine is fast in. Knows files and devices, no question."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,11 @@ ON_CPU = {"attn_implementation": "eager"}
 24 answers on SmolLM2-135M in bfloat16); elsewhere the model's own choice stands."""
 
 
-def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu") -> Model:
+def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu", spill: Path | None = None) -> Model:
     """The model in that folder with weights of `dtype` (`float32`, `bfloat16`, …).
+
+    Args:
+        cache_gib, spill: see `Model`.
 
     Raises:
         BadModel: the folder holds no causal language model that transformers can load.
@@ -39,6 +43,7 @@ def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu") 
         identity=local.identity,
         system_role=system_role,
         cache_gib=cache_gib,
+        spill=spill,
     )
 
 

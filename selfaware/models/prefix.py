@@ -6,6 +6,7 @@ a folder for them, and are dropped when there is none.
 
 import os
 import shutil
+import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ class PrefixCache:
 
     Args:
         budget: bytes to hold at most in memory; 0 and no folder keep nothing.
-        folder: where files may lie; one of this process is made in it, and removed by `close` or with the cache.
+        folder: where files may lie; one of this process is made in it, and removed by `close`, with the cache, or when the process ends.
     """
 
     def __init__(self, budget: int, folder: Path | None = None) -> None:
@@ -83,13 +84,13 @@ class _Files:
     """Tensors in memory-mapped safetensors, in a folder named for this process; folders of dead ones are swept away."""
 
     def __init__(self, folder: Path) -> None:
+        _sweep(folder)
         self.folder = folder / f"{os.getpid()}-{id(self):x}"
+        self._gone = weakref.finalize(self, shutil.rmtree, self.folder, True)
         self._where: dict[Hashable, tuple[int, str]] = {}
         self._count = 0
 
     def put(self, entries: Sequence[tuple[Hashable, Tensor]]) -> None:
-        if not self._count:
-            _sweep(self.folder.parent)
         self.folder.mkdir(parents=True, exist_ok=True)
         names = {key: str(at) for at, (key, _) in enumerate(entries)}
         save_file({names[key]: states.contiguous() for key, states in entries}, self._path(self._count))
@@ -115,9 +116,6 @@ class _Files:
 
     def __len__(self) -> int:
         return len(self._where)
-
-    def __del__(self) -> None:
-        self.close()
 
 
 def _sweep(folder: Path) -> None:

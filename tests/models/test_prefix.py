@@ -1,15 +1,25 @@
 """Prompts' keys and values: same numbers from the cache, a budget that holds, no graph kept."""
 
+import gc
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from selfaware.interventions.base import Constant, Intervention
+from selfaware.errors import BadModel
+from selfaware.interventions.base import Constant, Intervention, LowRank
 from selfaware.models.batch import Row
 from selfaware.models.fake import fake
 from selfaware.models.hf import Model
 from selfaware.models.prefix import PrefixCache, join, split
-from selfaware.types import Site
+from selfaware.types import Positions, Site
 from tests.trust import trusting
 
 ROWS = [Row((5, 6, 7, 8), (9, 10)), Row((5, 6, 7, 8), (11,)), Row(tuple(range(3, 30)), (9, 10)), Row((5,), (6,))]
@@ -144,3 +154,159 @@ def test_a_small_budget_changes_no_number() -> None:
             assert torch.allclose(roomy.logprobs(ROWS), tight.logprobs(ROWS), atol=1e-5)
     assert len(tight.cache) < len(roomy.cache)
     assert tight.cache.held <= tight.cache.budget
+
+
+# files ----------------------------------------------------------------------------------------------------------------
+
+
+def test_beyond_the_budget_it_lies_in_files_and_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    kept = PrefixCache(3 * 8 * 4, tmp_path)
+    made = {(at,): torch.randn(1, 2, 1, 4, 1, generator=torch.Generator().manual_seed(at)) for at in range(20)}
+    for key, states in made.items():
+        kept.put(key, states)
+    assert kept.held <= kept.budget
+    assert len(kept) == 20
+    assert list(tmp_path.glob("*/*.safetensors"))
+    for key, states in made.items():
+        found = kept.get(key)
+        assert found is not None
+        assert torch.equal(found, states)
+    kept.close()
+    assert len(kept) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_go_with_the_cache_and_those_of_the_dead_are_swept(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, signal, torch; from pathlib import Path; from selfaware.models.prefix import PrefixCache\n"
+        f"kept = PrefixCache(0, Path({str(tmp_path)!r})); kept.put((1,), torch.ones(3))\n"
+        "os.kill(os.getpid(), signal.SIGKILL) if sys.argv[1] == 'kill' else None"
+    )
+    subprocess.run([sys.executable, "-c", code, "end"], check=True)
+    assert not list(tmp_path.iterdir())
+    assert subprocess.run([sys.executable, "-c", code, "kill"], check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    alive = tmp_path / f"{os.getppid()}-1"
+    alive.mkdir()
+    made = PrefixCache(0, tmp_path)
+    assert list(tmp_path.iterdir()) == [alive]
+    made.put((1,), torch.ones(3))
+    del made
+    gc.collect()
+    assert list(tmp_path.iterdir()) == [alive]
+
+
+def test_a_model_that_keeps_in_files_gives_the_same(tmp_path: Path) -> None:
+    roomy = fake("gemma3")
+    net, words = roomy.net, roomy.tokenizer
+    tight = Model(net, words, name="tight", identity="tight", cache_gib=1e-6, spill=tmp_path)
+    edit = Intervention({Site(2): Constant(torch.ones(32))}, "answer")
+    with torch.no_grad():
+        for _ in range(2):
+            with edit.on(roomy):
+                wanted = roomy.logprobs(ROWS)
+            with edit.on(tight):
+                assert torch.equal(tight.logprobs(ROWS), wanted)
+    assert list(tmp_path.glob("*/*.safetensors"))
+
+
+# keys -----------------------------------------------------------------------------------------------------------------
+
+
+def test_changed_weights_another_attention_and_held_edits_have_keys_of_their_own() -> None:
+    model = fake("llama")
+    below = Intervention({Site(0): Constant(torch.ones(32))}, "all")
+    other = Intervention({Site(0): Constant(2 * torch.ones(32))}, "all")
+    above = Intervention({Site(2): Constant(torch.ones(32))}, "answer")
+
+    def truth(*edits: Intervention) -> Tensor:
+        with torch.no_grad(), ExitStack() as undo:
+            for edit in edits:
+                undo.enter_context(edit.on(model))
+            return model.logprobs(ROWS, plain=True)
+
+    def held(edit: Intervention) -> Tensor:
+        with torch.no_grad(), edit.on(model, held=True), above.on(model):
+            assert model.engine.route(ROWS, False, None) == ("suffix", 2)
+            return model.logprobs(ROWS)
+
+    for _ in range(2):
+        for edit in (below, other):
+            assert torch.allclose(held(edit), truth(edit, above), atol=1e-4)
+    assert float((held(below) - held(other)).abs().max()) > 0.01
+    first = model.engine.setting
+    with torch.no_grad():
+        model.blocks[0].mlp.down_proj.weight.mul_(1.5)
+    assert model.engine.setting != first
+    assert torch.allclose(held(below), truth(below, above), atol=1e-4)
+    second = model.engine.setting
+    model.net.config._attn_implementation = "eager" if model.net.config._attn_implementation != "eager" else "sdpa"
+    assert model.engine.setting != second
+    assert torch.allclose(held(below), truth(below, above), atol=1e-4)
+
+
+# safety ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_changes_below_is_refused() -> None:
+    model = fake("llama")
+    with (
+        torch.no_grad(),
+        Intervention({Site(1): Constant(torch.ones(32))}, "answer").on(model),
+        pytest.raises(BadModel, match=r"resuming at block 2: block 1 below it is edited"),
+        model.running(ROWS, at=2),
+    ):
+        pytest.fail("ran")
+    weight = model.blocks[3].mlp.down_proj.weight
+    weight.requires_grad_(True)
+    with pytest.raises(BadModel, match="a weight of the net itself is being trained"):
+        model.logprobs(ROWS)
+    model.logprobs(ROWS, plain=True).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("positions", ["answer", "all"])
+def test_a_route_that_gives_other_numbers_is_left_with_one_warning(positions: Positions) -> None:
+    model = fake("llama")
+    inner = model.net.model.forward
+
+    def wrong(*args: object, **kwargs: object) -> object:  # a net whose numbers hang on how it is called
+        resumed = "forward" in vars(model.blocks[0])
+        found = inner(*args, **kwargs)
+        found.last_hidden_state = found.last_hidden_state * (1.01 if resumed else 1.0)
+        return found
+
+    model.net.model.forward = wrong
+    edit = Intervention({Site(2): Constant(torch.ones(32))}, positions)
+    with torch.no_grad(), edit.on(model) as touched:
+        with pytest.warns(UserWarning, match="whole passes are made instead") as warned:
+            first = model.logprobs(ROWS)
+        assert len([w for w in warned if "whole passes" in str(w.message)]) == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert torch.equal(model.logprobs(ROWS), first)
+        assert torch.equal(model.logprobs(ROWS, plain=True), first)
+    tokens = sum(len(r.answer) + (len(r.prompt) - 1 if positions == "all" else 0) for r in ROWS)
+    assert touched.tokens == 3 * tokens  # the check itself is not counted
+
+
+def test_routes() -> None:
+    model, apart = fake("llama"), ROWS[1:]
+    assert model.engine.route(ROWS, False, None) == ("suffix", 0)
+    for positions, shared, alone in (("answer", "suffix", "suffix"), ("all", "shared", "whole")):
+        with Intervention({Site(2): Constant(torch.ones(32))}, positions).on(model):
+            assert model.engine.route(ROWS, False, None) == (shared, 2)
+            assert model.engine.route(apart, False, None) == (alone, 2)
+            assert model.engine.route(ROWS, True, None) == ("plain", 0)
+    mixed = fake("qwen3_next")
+    with Intervention({Site(2): Constant(torch.ones(32))}, "answer").on(mixed):
+        assert mixed.engine.route(ROWS, False, None) == ("whole", 2)
+
+
+def test_dropout_draws_for_training_passes_only() -> None:
+    model = fake("llama")
+    generator = torch.Generator().manual_seed(0)
+    delta = LowRank(torch.ones(1, 64), torch.ones(32, 1), 1.0, 0.5, generator)
+    with torch.no_grad(), Intervention({Site(2, "mlp.down_proj"): delta}, "answer").on(model):
+        model.logprobs(ROWS)
+    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
