@@ -14,6 +14,7 @@ CHECKED = [
     "metrics",
     "stats",
     "types",
+    "readouts.dose",
     *(
         f"models.{m}"
         for m in ("hf", "head", "prefix", "render", "fake", "batch", "sites", "sample", "fluency", "activations", "resume")

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from selfaware import __version__
-from selfaware.cli import experiment, look, published, stage
+from selfaware.cli import bench, experiment, look, published, stage
 from selfaware.errors import SelfawareError
 from selfaware.terminal import err, out
 
@@ -27,6 +27,7 @@ for command in (
     experiment.run,
     experiment.audit,
     experiment.report,
+    bench.bench,
 ):
     app.command()(command)
 app.add_typer(published.app, name="import")

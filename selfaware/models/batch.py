@@ -101,8 +101,8 @@ class Pass:
 
 
 def bucketed(rows: Sequence[Row], batch: int) -> list[list[int]]:
-    """The rows' numbers by length, `batch` to a bucket."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].answer)))
+    """The rows' numbers by length, those of one prompt together, `batch` to a bucket."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), rows[i].prompt, len(rows[i].answer)))
     return [order[at : at + batch] for at in range(0, len(order), batch)]
 
 

@@ -158,11 +158,11 @@ class Model:
         Args:
             plain: run whole texts, without anything kept; for checks.
         """
-        buckets, parts = bucketed(rows, batch), []
+        buckets, parts, plain_head = bucketed(rows, batch), [], self.plain_head
         for bucket in buckets:
             with self.running([rows[i] for i in bucket], plain) as ready:
                 targets = ready.targets[ready.answer]
-                if self.plain_head:
+                if plain_head:
                     found = chosen_logprobs(self.head, self._states(ready), targets)  # type: ignore[arg-type]
                 else:
                     with hooks.gathered(self.head, ready.answer):
@@ -183,11 +183,12 @@ class Model:
             tokens: for each prompt those asked for.
         """
         found: dict[int, list[float]] = {}
+        plain_head = self.plain_head
         with torch.no_grad():
             for bucket in bucketed(prompts, batch):
                 some = [list(tokens[i]) for i in bucket]
                 with self.running([prompts[i] for i in bucket], at=self._top()) as ready:
-                    if self.plain_head:
+                    if plain_head:
                         logs = token_logprobs(self.head, self._states(ready), some)  # type: ignore[arg-type]
                     else:
                         with hooks.gathered(self.head, ready.answer):

@@ -14,7 +14,8 @@ A batch takes one of four routes:
 - `suffix`: the last prompt token and the answer only, from the first edited block on, on the prompt's kept keys and values.
 
 At its first use each route and block is held against the plain route on real rows. Where they differ by more than three
-times what the plain route itself differs by between a batch and single rows, the plain route is taken, with a warning.
+times what the plain route itself differs by between single rows and a batch, padded on either side, the plain route is
+taken, with a warning.
 """
 
 import warnings
@@ -31,6 +32,7 @@ from transformers.cache_utils import DynamicLayer
 
 from selfaware.errors import BadModel
 from selfaware.models import hooks, prefix
+from selfaware.models.attention import GROUPED, attending, groups, own_attention
 from selfaware.models.batch import Pass, Row, pad, where
 from selfaware.models.edits import Edits
 from selfaware.models.render import Ids
@@ -42,7 +44,7 @@ States = list[tuple[Tensor, Tensor]]
 CHECKED_ROWS = 3
 TIMES = 3.0
 ROUNDING = 4.0
-"""Units in the last place of the largest logit that count as no difference: batches of tiny nets can agree to the bit."""
+"""Units in the last place of the largest logit, in float32, that count as no difference: small nets can agree to the bit."""
 
 
 @final
@@ -73,6 +75,8 @@ class Engine:
         self.places = [*blocks, head]
         self.weights = list(net.parameters())
         self.trusted: dict[tuple[Route, int], bool] = {}
+        self.noise: float | None = None
+        self.groups = groups(net)
 
     @property
     def setting(self) -> tuple[object, ...]:
@@ -81,8 +85,11 @@ class Engine:
         Masks are not in it: everything is kept without padding.
         """
         changed = sum(w._version for w in self.weights)
-        attention = getattr(self.net.config, "_attn_implementation", "")
+        attention = GROUPED if self.groups else own_attention(self.net)
         return (self.name, len(self.weights), changed, str(self.weights[0].dtype), attention, self.edits.held)
+
+    def _attending(self) -> AbstractContextManager[None]:
+        return attending(self.net, GROUPED) if self.groups else nullcontext()
 
     def route(self, rows: Sequence[Row], plain: bool, at: int | None) -> tuple[Route, int]:
         """The route for these rows, and the block it starts at; the head counts as a block after the last.
@@ -130,34 +137,46 @@ class Engine:
         if (route, floor) not in self.trusted:
             some = _spread(rows, CHECKED_ROWS, together=route == "shared")
             with torch.no_grad(), self.edits.uncounted():
-                plain = self._logits("plain", 0, some)
                 single = torch.cat([self._logits("plain", 0, [row]) for row in some])
-                if not bool(plain.isfinite().all()):
+                if not bool(single.isfinite().all()):
                     return True  # an edit that breaks the net says nothing about the route
                 fast = self._logits(route, floor, some)
-            grain = ROUNDING * torch.finfo(self.weights[0].dtype).eps * float(plain.abs().max())
-            allowed = TIMES * max(float((plain - single).abs().max()), grain)
-            off = float((plain - fast).abs().max())
-            self.trusted[route, floor] = off <= allowed
-            if not off <= allowed:
+                noise = self._noise(some, single)
+            off = float((single - fast).abs().max())
+            self.trusted[route, floor] = off <= TIMES * noise
+            if not off <= TIMES * noise:
                 warnings.warn(
-                    f"{self.name}: resuming at block {floor} by the {route} route moves logits by {off:.2g}, more than {allowed:.2g}; whole passes are made instead, which is slower.",
+                    f"{self.name}: resuming at block {floor} by the {route} route moves logits by {off:.2g}, more than {TIMES:g} times the plain route's own {noise:.2g}; whole passes are made instead, which is slower.",
                     stacklevel=4,
                 )
         return self.trusted[route, floor]
 
-    def _logits(self, route: Route, floor: int, rows: Sequence[Row]) -> Float[Tensor, "N V"]:
-        with self._ready(route, floor, rows) as ready, hooks.gathered(self.places[-1], ready.answer):
+    def _noise(self, rows: Sequence[Row], single: Float[Tensor, "N V"]) -> float:
+        """How far the plain route's logits of a batch are from those of single rows, padded on either side; measured once."""
+        if self.noise is None:
+            batches = [self._logits("plain", 0, rows, left) for left in (False, True)]
+            unit = max(torch.finfo(single.dtype).eps * ROUNDING, torch.finfo(self.weights[0].dtype).eps)
+            grain = unit * float(single.abs().max())
+            self.noise = max(*(float((batch - single).abs().max()) for batch in batches), grain)
+        return self.noise
+
+    def _logits(self, route: Route, floor: int, rows: Sequence[Row], left: bool = False) -> Float[Tensor, "N V"]:
+        with self._ready(route, floor, rows, left) as ready, hooks.gathered(self.places[-1], ready.answer):
             return ready.forward().logits[0].float()
 
     # routes -----------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _ready(self, route: Route, floor: int, rows: Sequence[Row]) -> Iterator[Pass]:
+    def _ready(self, route: Route, floor: int, rows: Sequence[Row], left: bool = False) -> Iterator[Pass]:
         prompts = [row.prompt for row in rows]
-        if route in ("plain", "whole"):
+        if route == "plain":
+            ready = _texts(self.net, rows, left)
+            with self.edits.at(ready.where):
+                yield ready
+            return
+        if route == "whole":
             ready = _texts(self.net, rows)
-            entering = [*self._entering_texts(floor, rows)] if floor else []
+            entering = self._entering_texts(floor, rows)
         elif route == "shared":
             texts = self._entering_texts(floor, rows) if floor else []
             ready = _suffixes(self.net, rows, *self._prompts(rows, floor, texts))
@@ -166,7 +185,7 @@ class Engine:
             entering = self._entering_suffixes(floor, rows) if floor else []
             ready = _suffixes(self.net, rows, *self.prefixes(prompts, floor))
         resumed = hooks.resumed(self.places, floor, pad_sequence(entering, True)) if floor else nullcontext()
-        with self.edits.at(ready.where), resumed:
+        with self.edits.at(ready.where), resumed, self._attending():
             yield ready
 
     def _entering_texts(self, floor: int, rows: Sequence[Row]) -> list[Tensor]:
@@ -192,7 +211,7 @@ class Engine:
         if missing:
             with torch.no_grad(), self.edits.frozen():
                 made = ready(list(missing.values()))
-                with self.edits.at(made.where):
+                with self.edits.at(made.where), self._attending():
                     fresh = hooks.input_of(self.places[floor], made.forward)
             for key, states, mask in zip(missing, fresh, made.real, strict=True):
                 found[key] = kept = states[mask].clone()
@@ -247,7 +266,7 @@ class Engine:
             longest = ids.shape[1]
             padded = torch.stack([nn.functional.pad(e, (0, 0, longest - len(e), 0)) for e in entering])
             resumed = hooks.resumed(self.places, floor, padded)
-        with self.edits.at(where(rows, real, None, None)), resumed:
+        with self.edits.at(where(rows, real, None, None)), resumed, self._attending():
             self.net.base_model(
                 input_ids=ids,
                 attention_mask=real.long(),
@@ -278,11 +297,13 @@ def _spread(rows: Sequence[Row], count: int, together: bool) -> list[Row]:
     return ordered[::step][:count]
 
 
-def _texts(net: Any, rows: Sequence[Row]) -> Pass:
-    """The pass over whole texts, prompt and answer but for its last token, padded on the right."""
-    ids, real = pad([row.prompt + row.answer[:-1] for row in rows], left=False)
+def _texts(net: Any, rows: Sequence[Row], left: bool = False) -> Pass:
+    """The pass over whole texts, prompt and answer but for its last token, padded on the right, or by one at least on the left."""
+    ids, real = pad([row.prompt + row.answer[:-1] for row in rows], left)
+    if left:
+        ids, real = (nn.functional.pad(x, (1, 0)) for x in (ids, real))
     starts = torch.tensor([len(row.prompt) - 1 for row in rows])[:, None]
-    column = torch.arange(ids.shape[1])[None]
+    column = (real.long().cumsum(1) - 1).clamp(min=0)
     scored = real & (column >= starts)
     targets = torch.full(ids.shape, -100)
     targets[scored] = torch.tensor([t for row in rows for t in row.answer])
@@ -291,7 +312,7 @@ def _texts(net: Any, rows: Sequence[Row]) -> Pass:
     ids, real, scored, last, targets, column = (x.to(device) for x in (ids, real, scored, last, targets, column))
 
     def forward() -> Any:
-        return net(input_ids=ids, attention_mask=real.long(), position_ids=column.expand_as(ids), use_cache=False)
+        return net(input_ids=ids, attention_mask=real.long(), position_ids=column, use_cache=False)
 
     return Pass(forward, real, scored, where(rows, real, scored, last), targets)
 

@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("readouts",),
     ("stages",),
     ("launch",),
-    ("experiments", "terminal"),
+    ("experiments", "terminal", "bench"),
     ("cli",),
     ("__main__",),
 )
