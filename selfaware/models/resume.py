@@ -43,7 +43,7 @@ States = list[tuple[Tensor, Tensor]]
 
 CHECKED_ROWS = 3
 TIMES = 3.0
-ROUNDING = 4.0
+ROUNDING = 8.0
 """Units in the last place of the largest logit, in float32, that count as no difference: small nets can agree to the bit."""
 
 
