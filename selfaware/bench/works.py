@@ -130,33 +130,33 @@ NAIVE_SCORED = Contender("naive hooks + answer-only head", "hooks_loop.py", head
 TRANSFORMER_LENS = Contender("TransformerLens", "transformer_lens_grid.py", "transformer_lens")
 NNSIGHT = Contender("nnsight", "nnsight_grid.py", "nnsight")
 
-MIDDLE = Fits("lora", "all")
+MIDDLE = Fits("lora", "all", groups=36)
 DEEP = replace(MIDDLE, depth=5 / 6)
 CONTRAST = replace(MIDDLE, objective="contrast", groups=24)
 ANSWER = replace(CONTRAST, positions="answer")
 LAST = Fits("vector", "last_prompt", form="letters", orders=1, tokens=75)
-SPOKEN = Fits("vector", "answer", orders=1)
+SPOKEN = Fits("vector", "answer", orders=1, groups=36)
 SIX = replace(CONTRAST, seeds=(0, 1, 2), polarities=POLARITIES, groups=12)
 SIX_VECTORS = replace(LAST, seeds=(0, 1, 2), polarities=POLARITIES, together=True, groups=24)
+SMALL_GRID = Grid("last_prompt", layers=4, strengths=4, questions=20)
+ALL_GRID = Grid("all", layers=4, strengths=3, questions=16)
 
 WORKS: tuple[Work, ...] = (
     Work("lora-fit middle", MIDDLE, (PEFT, PEFT_SCORED, TRL)),
     Work("lora-epoch middle", MIDDLE, (PEFT, PEFT_SCORED, TRL), "epoch"),
-    Work("lora-fit 5/6", DEEP, (PEFT, PEFT_SCORED)),
-    Work("lora-epoch 5/6", DEEP, (PEFT, PEFT_SCORED), "epoch"),
-    Work("lora-fit middle, contrast", CONTRAST, (PEFT, PEFT_SCORED)),
-    Work("lora-epoch middle, contrast", CONTRAST, (PEFT, PEFT_SCORED), "epoch"),
-    Work("lora-fit middle, contrast, answer positions", ANSWER, (PEFT, PEFT_SCORED)),
+    Work("lora-fit 5/6", DEEP, (PEFT,)),
+    Work("lora-epoch 5/6", DEEP, (PEFT,), "epoch"),
+    Work("lora-fit middle, contrast", CONTRAST, (PEFT,)),
+    Work("lora-fit middle, contrast, answer positions", ANSWER, (PEFT,)),
+    Work("six fits", SIX, (PEFT,)),
     Work("vector fit last_prompt", LAST, (HOOKS, HOOKS_SCORED)),
     Work("vector step last_prompt", LAST, (HOOKS, HOOKS_SCORED), "step"),
-    Work("vector fit answer", SPOKEN, (HOOKS, HOOKS_SCORED)),
-    Work("vector step answer", SPOKEN, (HOOKS, HOOKS_SCORED), "step"),
-    Work("six fits", SIX, (PEFT, PEFT_SCORED)),
-    Work("six vectors at once", SIX_VECTORS, (HOOKS, HOOKS_SCORED)),
-    Work("grid last_prompt", Grid("last_prompt"), (NAIVE, NAIVE_SCORED, TRANSFORMER_LENS, NNSIGHT)),
-    Work(
-        "grid all", Grid("all", layers=6, strengths=4, questions=20), (NAIVE, NAIVE_SCORED, TRANSFORMER_LENS, NNSIGHT)
-    ),
+    Work("six vectors at once", SIX_VECTORS, (HOOKS,)),
+    Work("vector fit answer", SPOKEN, (HOOKS,)),
+    Work("vector step answer", SPOKEN, (HOOKS,), "step"),
+    Work("grid last_prompt, 12 × 8 × 40", Grid("last_prompt"), (NAIVE,)),
+    Work("grid last_prompt, 4 × 4 × 20", SMALL_GRID, (NAIVE_SCORED, TRANSFORMER_LENS, NNSIGHT)),
+    Work("grid all, 4 × 3 × 16", ALL_GRID, (NAIVE, TRANSFORMER_LENS, NNSIGHT)),
 )
 
 

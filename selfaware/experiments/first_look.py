@@ -70,6 +70,7 @@ class Settings:
         seeds: one fit of every arm and polarity for each.
         random_vectors, residual_vectors: how many for each seed; the second kind only with `controls`.
         form, template: how choices are asked (`form` none: the domain's own); statements are always cloze.
+        upper: True has the adapter on all linear modules, `wide`: what as much training as may be does.
         controls: True adds shuffled labels, residual vectors, an adapter trained on self-descriptions, and every
             question set that the domain has.
         wordings: system prompts of each polarity that tell the base model what it is.
@@ -84,6 +85,7 @@ class Settings:
     residual_vectors: int = 2
     form: Form | None = None
     template: Template = "raw"
+    upper: bool = True
     controls: bool = False
     wordings: int = 3
     sampling: Sampling = field(default_factory=lambda: Sampling(samples=5))
@@ -104,7 +106,7 @@ class Settings:
 
 
 def settings(scale: str) -> Settings:
-    """The settings of a scale: `smoke` is for tests, the demo is `small` without extra controls, `full` has five seeds."""
+    """The settings of a scale: `smoke` is for tests, the demo is `small`'s core, `full` has five seeds."""
     if scale == "smoke":
         short = Training(epochs=1, batch=4)
         base = Settings(seeds=(0, 1), random_vectors=1, residual_vectors=1, limit=6, wordings=2)
@@ -116,7 +118,7 @@ def settings(scale: str) -> Settings:
             sampling=Sampling(samples=2, max_new_tokens=4),
         )  # fmt: skip
     if scale == "demo":
-        return Settings(wordings=2, letter_lotteries=100)
+        return Settings(upper=False, wordings=2, letter_lotteries=100)
     if scale == "full":
         return Settings(
             controls=True, residual_vectors=5, seeds=(0, 1, 2, 3, 4), wordings=5, sampling=Sampling(), cloze_lotteries=250,
@@ -146,7 +148,6 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     scored = tuple(s.name for s in asked if s.name not in loader.OPEN_SETS)
     arms = [
         Arm("lora-1", lora.label, "primary", (lora,), examples, f"{lora.label} on {lora.site}, at {lora.positions} positions; the arm the verdicts are about.", *here),
-        Arm("lora-wide", wide.label, "arm", (wide,), examples, f"{wide.label} on {wide.site}, at {wide.positions} positions.", wide.site, wide.positions),
         Arm("vector", vector.label, "arm", (vector,), examples, f"One constant vector trained at site {vector.site}.", *there, sets=scored),
         Arm("random", "random vectors", "control", tuple(RandomVector(vector, i) for i in range(chosen.random_vectors)), examples,
             f"{chosen.random_vectors} Gaussian directions a seed, as long as that seed's trained vector, at its site; high adds one, low subtracts it. "
@@ -154,6 +155,8 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
         Arm("unrelated", "unrelated fine-tune", "control", (lora,), plain,
             "The primary arm's recipe on replies with comparisons from the kitchen (high) or the garden (low).", *here),
     ]  # fmt: skip
+    if chosen.upper:
+        arms.insert(1, Arm("lora-wide", wide.label, "arm", (wide,), examples, f"{wide.label} on {wide.site}, at {wide.positions} positions.", wide.site, wide.positions))  # fmt: skip
     if chosen.controls:
         shuffled = replace(lora, training=replace(lora.training, shuffle_labels=True))
         residual = tuple(ResidualVector(vector, i) for i in range(chosen.residual_vectors))
