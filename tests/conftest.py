@@ -17,7 +17,19 @@ CHECKED = [
     "readouts.dose",
     *(
         f"models.{m}"
-        for m in ("hf", "head", "prefix", "render", "fake", "batch", "sites", "sample", "fluency", "activations", "resume")
+        for m in (
+            "hf",
+            "head",
+            "prefix",
+            "render",
+            "fake",
+            "batch",
+            "sites",
+            "sample",
+            "fluency",
+            "activations",
+            "resume",
+        )
     ),
 ]
 CHECKER = (

@@ -37,7 +37,7 @@ def token_logprobs(head: nn.Linear, states: Float[Tensor, "N D"], tokens: list[l
         whole, _ = _walk(states, head.weight, head.bias, want_mean=False)
         found = []
         for state, total, some in zip(states, whole, tokens, strict=True):
-            at = torch.tensor(some, device=states.device)
+            at = torch.tensor(some, dtype=torch.long, device=states.device)
             logits = F.linear(state, head.weight[at], None if head.bias is None else head.bias[at])
             found.append((logits.float() - total).double().tolist())
     return found

@@ -18,9 +18,10 @@ from selfaware.models import hooks
 from selfaware.models.batch import NOWHERE, Pass, Row, Touched, Where, bucketed, by_row
 from selfaware.models.edits import Edits
 from selfaware.models.head import chosen_logprobs, token_logprobs
+from selfaware.models.passes import States
 from selfaware.models.prefix import PrefixCache
 from selfaware.models.render import Ids, Rendered, prompt_text, render
-from selfaware.models.resume import Engine, States
+from selfaware.models.resume import Engine
 from selfaware.models.sites import Sites, find_blocks, find_head
 from selfaware.types import Positions, Prompt, Question, Site, Template
 

@@ -28,19 +28,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from selfaware.errors import BadModel
 from selfaware.models import hooks, prefix
 from selfaware.models.attention import GROUPED, attending, groups, own_attention
 from selfaware.models.batch import Pass, Row, pad, where
 from selfaware.models.edits import Edits
+from selfaware.models.passes import States, before, spread, suffixes, texts
 from selfaware.models.render import Ids
 
 Route = Literal["plain", "whole", "shared", "suffix"]
-States = list[tuple[Tensor, Tensor]]
-"""For each block keys and values, `[B, H, T, d]`."""
-
 CHECKED_ROWS = 3
 TIMES = 3.0
 ROUNDING = 8.0
@@ -76,6 +73,7 @@ class Engine:
         self.weights = list(net.parameters())
         self.trusted: dict[tuple[Route, int], bool] = {}
         self.noise: float | None = None
+        self.floors: set[int] = set()
         self.groups = groups(net)
 
     @property
@@ -135,7 +133,9 @@ class Engine:
     def _trusts(self, route: Route, floor: int, rows: Sequence[Row]) -> bool:
         """Whether the route gives the plain one's logits: measured on a few of the rows when it is first taken."""
         if (route, floor) not in self.trusted:
-            some = _spread(rows, CHECKED_ROWS, together=route == "shared")
+            # Padding and sharing are looked at once for a route; at its other blocks the least will do.
+            count = 1 if any(known == route for known, _ in self.trusted) else CHECKED_ROWS
+            some = spread(rows, count, together=route == "shared")
             with torch.no_grad(), self.edits.uncounted():
                 single = torch.cat([self._logits("plain", 0, [row]) for row in some])
                 if not bool(single.isfinite().all()):
@@ -170,52 +170,71 @@ class Engine:
     def _ready(self, route: Route, floor: int, rows: Sequence[Row], left: bool = False) -> Iterator[Pass]:
         prompts = [row.prompt for row in rows]
         if route == "plain":
-            ready = _texts(self.net, rows, left)
+            ready = texts(self.net, rows, left)
             with self.edits.at(ready.where):
                 yield ready
             return
         if route == "whole":
-            ready = _texts(self.net, rows)
+            ready = texts(self.net, rows)
             entering = self._entering_texts(floor, rows)
         elif route == "shared":
-            texts = self._entering_texts(floor, rows) if floor else []
-            ready = _suffixes(self.net, rows, *self._prompts(rows, floor, texts))
-            entering = [text[len(prompt) - 1 :] for text, prompt in zip(texts, prompts, strict=True)] if floor else []
+            whole = self._entering_texts(floor, rows) if floor else []
+            ready = suffixes(self.net, rows, *self._prompts(rows, floor, whole))
+            entering = [text[len(prompt) - 1 :] for text, prompt in zip(whole, prompts, strict=True)] if floor else []
         else:
             entering = self._entering_suffixes(floor, rows) if floor else []
-            ready = _suffixes(self.net, rows, *self.prefixes(prompts, floor))
+            ready = suffixes(self.net, rows, *self.prefixes(prompts, floor))
         resumed = hooks.resumed(self.places, floor, pad_sequence(entering, True)) if floor else nullcontext()
         with self.edits.at(ready.where), resumed, self._attending():
             yield ready
 
     def _entering_texts(self, floor: int, rows: Sequence[Row]) -> list[Tensor]:
         """What enters block `floor` at every token of each text but the last, `[T, D]` each; nothing below is edited."""
-        keys = [("text", floor, row.prompt + row.answer[:-1], self.setting) for row in rows]
-        return self._entering(floor, keys, rows, lambda missing: _texts(self.net, missing))
+        return self._entering(
+            floor,
+            rows,
+            lambda row: ("text", row.prompt + row.answer[:-1]),
+            lambda missing, _: texts(self.net, missing),
+        )
 
     def _entering_suffixes(self, floor: int, rows: Sequence[Row]) -> list[Tensor]:
         """The same at the last prompt token and the answer's tokens but the last."""
-        keys = [("suffix", floor, row.prompt, row.answer[:-1], self.setting) for row in rows]
         return self._entering(
             floor,
-            keys,
             rows,
-            lambda missing: _suffixes(self.net, missing, *self.prefixes([row.prompt for row in missing])),
+            lambda row: ("suffix", row.prompt, row.answer[:-1]),
+            lambda missing, at: suffixes(self.net, missing, *self.prefixes([row.prompt for row in missing], at)),
         )
 
     def _entering(
-        self, floor: int, keys: Sequence[Hashable], rows: Sequence[Row], ready: Callable[[list[Row]], Pass]
+        self,
+        floor: int,
+        rows: Sequence[Row],
+        what: Callable[[Row], Hashable],
+        ready: Callable[[list[Row], int], Pass],
     ) -> list[Tensor]:
+        setting = self.setting
+        keys = [(what(row), floor, setting) for row in rows]
         found = {key: self.cache.get(key) for key in keys}
         missing = {key: row for key, row in zip(keys, rows, strict=True) if found[key] is None}
         if missing:
+            # A sweep goes up the blocks: what enters a lower one, where it was kept, spares the way there.
+            for at in sorted((f for f in self.floors if f < floor), reverse=True):
+                lower = [self.cache.get((what(row), at, setting)) for row in missing.values()]
+                if all(held is not None for held in lower):
+                    break
+            else:
+                at, lower = 0, []
+            padded = pad_sequence([held for held in lower if held is not None], True) if at else None
+            resumed = hooks.resumed(self.places, at, padded) if padded is not None else nullcontext()
             with torch.no_grad(), self.edits.frozen():
-                made = ready(list(missing.values()))
-                with self.edits.at(made.where), self._attending():
+                made = ready(list(missing.values()), at)
+                with self.edits.at(made.where), resumed, self._attending():
                     fresh = hooks.input_of(self.places[floor], made.forward)
             for key, states, mask in zip(missing, fresh, made.real, strict=True):
                 found[key] = kept = states[mask].clone()
                 self.cache.put(key, kept)
+            self.floors.add(floor)
         return [held for key in keys if (held := found[key]) is not None]
 
     def prefixes(self, prompts: Sequence[Ids], floor: int = 0) -> tuple[States, Bool[Tensor, "B T"]]:
@@ -226,7 +245,7 @@ class Engine:
         """
         if self.edits.prompt:
             return self._prompts([Row(p, ()) for p in prompts], 0, [])
-        mask = _before(prompts)
+        mask = before(prompts)
         if not mask.shape[1]:
             return [], mask
         unique = {p: ("keys", p, self.setting) for p in prompts if len(p) > 1}
@@ -240,9 +259,9 @@ class Engine:
                     self.cache.put(unique[p], states)
         return prefix.join([found.get(p) for p in prompts], min(floor, len(self.places) - 1)), mask
 
-    def _prompts(self, rows: Sequence[Row], floor: int, texts: Sequence[Tensor]) -> tuple[States, Bool[Tensor, "B T"]]:
+    def _prompts(self, rows: Sequence[Row], floor: int, whole: Sequence[Tensor]) -> tuple[States, Bool[Tensor, "B T"]]:
         """The same under edits of prompts: each prompt of an owner runs once from block `floor` on, nothing is kept."""
-        mask = _before([row.prompt for row in rows])
+        mask = before([row.prompt for row in rows])
         if not mask.shape[1]:
             return [], mask
         whose = [(row.prompt, row.owner) for row in rows]
@@ -251,7 +270,7 @@ class Engine:
         layers = self._prefill(
             [Row(prompt[:-1], (), owner) for prompt, owner in unique],
             floor,
-            [texts[at][: len(prompt) - 1] for (prompt, _), at in unique.items() if floor],
+            [whole[at][: len(prompt) - 1] for (prompt, _), at in unique.items() if floor],
         )
         index = torch.tensor([order[key] for key in whose], device=self.weights[0].device)
         return [(k[index], v[index]) if at >= floor else (k, v) for at, (k, v) in enumerate(layers)], mask
@@ -280,71 +299,3 @@ class Engine:
             return made
         empty = made[0][0].new_zeros(()).expand(made[0][0].shape)
         return [(empty, empty)] * floor + made
-
-
-def _before(prompts: Sequence[Ids]) -> Bool[Tensor, "B T"]:
-    lengths = [len(p) - 1 for p in prompts]
-    return torch.arange(max(lengths))[None] >= max(lengths) - torch.tensor(lengths)[:, None]
-
-
-def _spread(rows: Sequence[Row], count: int, together: bool) -> list[Row]:
-    """A few rows from shortest to longest, or those of one prompt and another row, so that padding and sharing occur."""
-    ordered = sorted(rows, key=lambda row: (len(row.prompt), row.prompt, len(row.answer)))
-    if together:
-        pair = next(i for i in range(1, len(ordered)) if ordered[i].prompt == ordered[i - 1].prompt)
-        return [*ordered[pair - 1 : pair + 1], ordered[-1] if pair < len(ordered) - 1 else ordered[0]]
-    step = max(1, (len(ordered) - 1) // max(1, count - 1))
-    return ordered[::step][:count]
-
-
-def _texts(net: Any, rows: Sequence[Row], left: bool = False) -> Pass:
-    """The pass over whole texts, prompt and answer but for its last token, padded on the right, or by one at least on the left."""
-    ids, real = pad([row.prompt + row.answer[:-1] for row in rows], left)
-    if left:
-        ids, real = (nn.functional.pad(x, (1, 0)) for x in (ids, real))
-    starts = torch.tensor([len(row.prompt) - 1 for row in rows])[:, None]
-    column = (real.long().cumsum(1) - 1).clamp(min=0)
-    scored = real & (column >= starts)
-    targets = torch.full(ids.shape, -100)
-    targets[scored] = torch.tensor([t for row in rows for t in row.answer])
-    device = next(net.parameters()).device
-    last = scored & (column == starts)
-    ids, real, scored, last, targets, column = (x.to(device) for x in (ids, real, scored, last, targets, column))
-
-    def forward() -> Any:
-        return net(input_ids=ids, attention_mask=real.long(), position_ids=column, use_cache=False)
-
-    return Pass(forward, real, scored, where(rows, real, scored, last), targets)
-
-
-def _suffixes(net: Any, rows: Sequence[Row], states: States, before: Bool[Tensor, "B P"]) -> Pass:
-    """The pass over last prompt tokens and answers, padded on the right, after the prompts' states."""
-    ids, real = pad([row.prompt[-1:] + row.answer[:-1] for row in rows], left=False)
-    targets, _ = pad([row.answer for row in rows], left=False, fill=-100)
-    device = next(net.parameters()).device
-    lengths = torch.tensor([len(row.prompt) - 1 for row in rows])[:, None]
-    ids, real, before, targets, lengths = (x.to(device) for x in (ids, real, before, targets, lengths))
-    column = torch.arange(ids.shape[1], device=device)[None]
-    masks, positions = torch.cat((before, real), 1).long(), lengths + column
-
-    def forward() -> Any:
-        return net(
-            input_ids=ids,
-            attention_mask=masks,
-            position_ids=positions,
-            past_key_values=_past(states) if states else None,
-            use_cache=bool(states),
-        )
-
-    return Pass(forward, real, real, where(rows, real, real, real & (column == 0)), targets)
-
-
-def _past(states: States) -> DynamicCache:
-    """A cache that stands on these very tensors: made for each pass, since a pass adds its own to it."""
-    past: Any = DynamicCache()
-    for keys, values in states:
-        layer: Any = DynamicLayer()  # type: ignore[no-untyped-call]
-        layer.lazy_initialization(keys, values)
-        layer.keys, layer.values = keys, values
-        past.layers.append(layer)
-    return past

@@ -69,9 +69,10 @@ class Grid:
         rendered = [model.render(q, self.template) for q in questions]
         blocks, prompts, below, above = len(model.blocks), 0, 0, 0
         seen: set[object] = set()
+        reached: dict[object, int] = {}
         entering: dict[object, int]
         parts = list(_parts(self, model, questions, rendered, batch))
-        for floor in (site.block for site in self.sites):
+        for floor in sorted(site.block for site in self.sites):
             for rows in ([part.rows[i] for i in b] for part in parts for b in bucketed(part.rows, part.batch)):
                 answers = sum(len(row.answer) for row in rows)
                 unique = {row.prompt for row in rows}
@@ -79,15 +80,15 @@ class Grid:
                     tokens = answers + sum(len(row.prompt) - 1 for row in rows)
                     if self.positions == "all" and model.splits:  # one run for rows that share a prompt
                         tokens = answers + sum(len(p) - 1 for p in unique)
-                    entering = {(floor, row.prompt + row.answer[:-1]): len(row.prompt + row.answer) - 1 for row in rows}
+                    entering = {row.prompt + row.answer[:-1]: len(row.prompt + row.answer) - 1 for row in rows}
                 else:
                     tokens = answers
                     prompts += blocks * sum(len(p) - 1 for p in unique - seen)
                     seen |= unique
-                    entering = {(floor, row.prompt, row.answer[:-1]): len(row.answer) for row in rows}
+                    entering = {(row.prompt, row.answer[:-1]): len(row.answer) for row in rows}
                 above += (blocks - floor) * tokens
-                below += floor * sum(n for key, n in entering.items() if key not in seen)
-                seen |= entering.keys()
+                below += sum((floor - reached.get(key, 0)) * n for key, n in entering.items())
+                reached |= dict.fromkeys(entering, floor)
         return Cost(prompts, below, above)
 
 
@@ -123,7 +124,8 @@ def dose(
     parts = list(_parts(grid, model, questions, rendered, batch))
     found = torch.full((len(grid.sites), len(grid.added), len(questions)), math.nan)
     done = 0
-    for at, site in enumerate(grid.sites):
+    # Upwards, since what enters a block is worked out from where it entered a lower one.
+    for at, site in sorted(enumerate(grid.sites), key=lambda placed: placed[1].block):
         vector = vectors[site].detach().to(model.device, torch.float32)
         for part in parts:
             change = _adding(model, vector, [grid.added[s] for s in part.strengths])
