@@ -18,7 +18,7 @@ from selfaware.models import hooks
 from selfaware.models.batch import NOWHERE, Pass, Row, Touched, Where, bucketed, by_row
 from selfaware.models.edits import Edits
 from selfaware.models.head import chosen_logprobs, token_logprobs
-from selfaware.models.passes import States
+from selfaware.models.passes import Layers
 from selfaware.models.prefix import PrefixCache
 from selfaware.models.render import Ids, Rendered, prompt_text, render
 from selfaware.models.resume import Engine
@@ -222,7 +222,7 @@ class Model:
         """Where nothing is edited all that is left to run is the head, on what was kept from the pass before."""
         return len(self.blocks) if self.edits.none_but_held and self.splits else None
 
-    def prefixes(self, prompts: Sequence[Ids]) -> tuple[States, Bool[Tensor, "B T"]]:
+    def prefixes(self, prompts: Sequence[Ids]) -> tuple[Layers, Bool[Tensor, "B T"]]:
         """Keys and values of every prompt but its last token; see `resume.Engine.prefixes`."""
         return self.engine.prefixes(prompts)
 

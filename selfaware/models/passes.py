@@ -1,6 +1,7 @@
 """Rows as passes: whole texts, or what follows a prompt on its keys and values. Knows a net's forward, no edit."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,11 +10,33 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from selfaware.models.attention import Standing, ahead
 from selfaware.models.batch import Pass, Row, pad, where
 from selfaware.models.render import Ids
 
-States = list[tuple[Tensor, Tensor]]
-"""For each block keys and values, `[B, H, T, d]`."""
+Layers = list[tuple[Tensor, Tensor]]
+"""For each block keys and values, `[P, H, T, d]`."""
+
+
+@dataclass(frozen=True)
+class States:
+    """Keys and values that the rows of a batch go on from.
+
+    Attributes:
+        layers: those of each different prompt but its last token, left-padded; none where all prompts have one token.
+        standing: which of them each row goes on from.
+        mask: where they are real, for each row, `[B, T]`.
+    """
+
+    layers: Layers
+    standing: Standing
+    mask: Bool[Tensor, "B T"]
+
+    def gathered(self) -> Layers:
+        """The same for each row, `[B, H, T, d]`."""
+        if self.standing.each == 1:
+            return self.layers
+        return [(keys[self.standing.rows], values[self.standing.rows]) for keys, values in self.layers]
 
 
 def before(prompts: Sequence[Ids]) -> Bool[Tensor, "B T"]:
@@ -53,32 +76,37 @@ def texts(net: Any, rows: Sequence[Row], left: bool = False) -> Pass:
     return Pass(forward, real, scored, where(rows, real, scored, last), targets)
 
 
-def suffixes(net: Any, rows: Sequence[Row], states: States, before: Bool[Tensor, "B P"]) -> Pass:
-    """The pass over last prompt tokens and answers, padded on the right, after the prompts' states."""
+def suffixes(net: Any, rows: Sequence[Row], states: States, apart: bool) -> Pass:
+    """The pass over last prompt tokens and answers, padded on the right, after the prompts' states.
+
+    Args:
+        apart: whether the net attends by `attention.GROUPED`, which leaves states where they are.
+    """
     ids, real = pad([row.prompt[-1:] + row.answer[:-1] for row in rows], left=False)
     targets, _ = pad([row.answer for row in rows], left=False, fill=-100)
     device = next(net.parameters()).device
     lengths = torch.tensor([len(row.prompt) - 1 for row in rows])[:, None]
-    ids, real, before, targets, lengths = (x.to(device) for x in (ids, real, before, targets, lengths))
+    ids, real, known, targets, lengths = (x.to(device) for x in (ids, real, states.mask, targets, lengths))
     column = torch.arange(ids.shape[1], device=device)[None]
-    masks, positions = torch.cat((before, real), 1).long(), lengths + column
+    masks, positions = torch.cat((known, real), 1).long(), lengths + column
 
     def forward() -> Any:
+        past = ahead(states.layers, states.standing) if apart else _past(states.gathered())
         return net(
             input_ids=ids,
             attention_mask=masks,
             position_ids=positions,
-            past_key_values=_past(states) if states else None,
-            use_cache=bool(states),
+            past_key_values=past if states.layers else None,
+            use_cache=bool(states.layers),
         )
 
     return Pass(forward, real, real, where(rows, real, real, real & (column == 0)), targets)
 
 
-def _past(states: States) -> DynamicCache:
+def _past(layers: Layers) -> DynamicCache:
     """A cache that stands on these very tensors: made for each pass, since a pass adds its own to it."""
     past: Any = DynamicCache()
-    for keys, values in states:
+    for keys, values in layers:
         layer: Any = DynamicLayer()  # type: ignore[no-untyped-call]
         layer.lazy_initialization(keys, values)
         layer.keys, layer.values = keys, values

@@ -155,20 +155,16 @@ def join(states: Sequence[Tensor | None], first: int = 0) -> list[tuple[Tensor, 
     """The left-padded batch of unpadded states: for each block its keys and values, `[B, H, T, d]`.
 
     Args:
-        states: `[L, 2, H, T, d]` each, None for a row without tokens; one at least is a tensor. Those that stand several
-            times are laid down once and gathered.
+        states: `[L, 2, H, T, d]` each, None for a row without tokens; one at least is a tensor.
         first: blocks below it get states of the right shape that hold zeros and no memory.
     """
     some = [s for s in states if s is not None]
     longest, one = max(s.shape[3] for s in some), some[0]
     blocks, _, heads, _, size = one.shape
-    unique = {id(s): s for s in states}
-    batch = one.new_zeros((blocks - first, 2, len(unique), heads, longest, size))
-    for row, s in enumerate(unique.values()):
+    shape = (len(states), heads, longest, size)
+    batch = one.new_zeros((blocks - first, 2, *shape))
+    for row, s in enumerate(states):
         if s is not None:
             batch[:, :, row, :, longest - s.shape[3] :] = s[first:]
-    if len(unique) < len(states):
-        order = {name: at for at, name in enumerate(unique)}
-        batch = batch[:, :, torch.tensor([order[id(s)] for s in states], device=batch.device)]
-    empty = one.new_zeros(()).expand(len(states), heads, longest, size)
+    empty = one.new_zeros(()).expand(shape)
     return [(empty, empty)] * first + [(layer[0], layer[1]) for layer in batch]

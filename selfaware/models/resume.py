@@ -31,10 +31,10 @@ from transformers import DynamicCache
 
 from selfaware.errors import BadModel
 from selfaware.models import hooks, prefix
-from selfaware.models.attention import GROUPED, attending, groups, own_attention
+from selfaware.models.attention import GROUPED, Standing, attending, groups, own_attention
 from selfaware.models.batch import Pass, Row, pad, where
 from selfaware.models.edits import Edits
-from selfaware.models.passes import States, before, spread, suffixes, texts
+from selfaware.models.passes import Layers, States, before, spread, suffixes, texts
 from selfaware.models.render import Ids
 
 Route = Literal["plain", "whole", "shared", "suffix"]
@@ -179,11 +179,11 @@ class Engine:
             entering = self._entering_texts(floor, rows)
         elif route == "shared":
             whole = self._entering_texts(floor, rows) if floor else []
-            ready = suffixes(self.net, rows, *self._prompts(rows, floor, whole))
+            ready = suffixes(self.net, rows, self._prompts(rows, floor, whole), self.groups)
             entering = [text[len(prompt) - 1 :] for text, prompt in zip(whole, prompts, strict=True)] if floor else []
         else:
             entering = self._entering_suffixes(floor, rows) if floor else []
-            ready = suffixes(self.net, rows, *self.prefixes(prompts, floor))
+            ready = suffixes(self.net, rows, self._kept(prompts, floor), self.groups)
         resumed = hooks.resumed(self.places, floor, pad_sequence(entering, True)) if floor else nullcontext()
         with self.edits.at(ready.where), resumed, self._attending():
             yield ready
@@ -203,7 +203,9 @@ class Engine:
             floor,
             rows,
             lambda row: ("suffix", row.prompt, row.answer[:-1]),
-            lambda missing, at: suffixes(self.net, missing, *self.prefixes([row.prompt for row in missing], at)),
+            lambda missing, at: suffixes(
+                self.net, missing, self._kept([row.prompt for row in missing], at), self.groups
+            ),
         )
 
     def _entering(
@@ -237,45 +239,41 @@ class Engine:
             self.floors.add(floor)
         return [held for key in keys if (held := found[key]) is not None]
 
-    def prefixes(self, prompts: Sequence[Ids], floor: int = 0) -> tuple[States, Bool[Tensor, "B T"]]:
-        """Keys and values of every prompt but its last token, left-padded, and their mask; none where all have one token.
+    def prefixes(self, prompts: Sequence[Ids]) -> tuple[Layers, Bool[Tensor, "B T"]]:
+        """Keys and values of every prompt but its last token, left-padded, and their mask; none where all have one token."""
+        states = self._prompts([Row(p, ()) for p in prompts], 0, []) if self.edits.prompt else self._kept(prompts, 0)
+        return states.gathered(), states.mask
 
-        Args:
-            floor: blocks below it are not needed and get empty states.
-        """
-        if self.edits.prompt:
-            return self._prompts([Row(p, ()) for p in prompts], 0, [])
-        mask = before(prompts)
+    def _kept(self, prompts: Sequence[Ids], floor: int) -> States:
+        """Those that no edit changes; blocks below `floor` are not needed and get empty ones."""
+        mask, standing = before(prompts), Standing.of(prompts, self.weights[0].device)
         if not mask.shape[1]:
-            return [], mask
-        unique = {p: ("keys", p, self.setting) for p in prompts if len(p) > 1}
-        found = {p: self.cache.get(key) for p, key in unique.items()}
-        missing = [p for p, held in found.items() if held is None]
+            return States([], standing, mask)
+        keys = {p: ("keys", p, self.setting) for p in dict.fromkeys(prompts)}
+        found = {p: self.cache.get(key) for p, key in keys.items()}
+        missing = [p for p, held in found.items() if held is None and len(p) > 1]
         if missing:
             with torch.no_grad(), self.edits.frozen():
                 layers = self._prefill([Row(p[:-1], ()) for p in missing], 0, [])
-                for p, states in zip(missing, prefix.split(layers, [len(p) - 1 for p in missing]), strict=True):
-                    found[p] = states
-                    self.cache.put(unique[p], states)
-        return prefix.join([found.get(p) for p in prompts], min(floor, len(self.places) - 1)), mask
+                for p, made in zip(missing, prefix.split(layers, [len(p) - 1 for p in missing]), strict=True):
+                    found[p] = made
+                    self.cache.put(keys[p], made)
+        return States(prefix.join([*found.values()], min(floor, len(self.places) - 1)), standing, mask)
 
-    def _prompts(self, rows: Sequence[Row], floor: int, whole: Sequence[Tensor]) -> tuple[States, Bool[Tensor, "B T"]]:
-        """The same under edits of prompts: each prompt of an owner runs once from block `floor` on, nothing is kept."""
-        mask = before([row.prompt for row in rows])
-        if not mask.shape[1]:
-            return [], mask
+    def _prompts(self, rows: Sequence[Row], floor: int, whole: Sequence[Tensor]) -> States:
+        """Those under edits of prompts: each prompt of an owner runs once from block `floor` on, nothing is kept."""
         whose = [(row.prompt, row.owner) for row in rows]
-        unique = {key: at for at, key in reversed(list(enumerate(whose)))}  # the first row of each
-        order = {key: at for at, key in enumerate(unique)}
+        mask, standing = before([row.prompt for row in rows]), Standing.of(whose, self.weights[0].device)
+        if not mask.shape[1]:
+            return States([], standing, mask)
+        unique = dict.fromkeys(whose)
+        texts = {key: text[: len(key[0]) - 1] for key, text in zip(whose, whole, strict=True)} if floor else {}
         layers = self._prefill(
-            [Row(prompt[:-1], (), owner) for prompt, owner in unique],
-            floor,
-            [whole[at][: len(prompt) - 1] for (prompt, _), at in unique.items() if floor],
+            [Row(prompt[:-1], (), owner) for prompt, owner in unique], floor, [texts[key] for key in unique if floor]
         )
-        index = torch.tensor([order[key] for key in whose], device=self.weights[0].device)
-        return [(k[index], v[index]) if at >= floor else (k, v) for at, (k, v) in enumerate(layers)], mask
+        return States(layers, standing, mask)
 
-    def _prefill(self, rows: Sequence[Row], floor: int, entering: Sequence[Tensor]) -> States:
+    def _prefill(self, rows: Sequence[Row], floor: int, entering: Sequence[Tensor]) -> Layers:
         """Keys and values after running the rows' prompts, left-padded, from block `floor` on."""
         device = self.weights[0].device
         ids, real = (x.to(device) for x in pad([row.prompt for row in rows], left=True))

@@ -267,7 +267,7 @@ def test_the_plan_by_hand() -> None:
     assert (cost.prompts, cost.below, cost.above) == (4 * q * (size - 1), 3 * q, s * q * (1 + 3))
     assert cost.total == cost.prompts + cost.below + cost.above
     cost = replace(grid, positions="all").cost(m, EVEN)
-    assert (cost.prompts, cost.below, cost.above) == (0, (3 + 1) * q * size, s * q * size * (1 + 3))
+    assert (cost.prompts, cost.below, cost.above) == (0, 3 * q * size, s * q * size * (1 + 3))
 
 
 # strength -------------------------------------------------------------------------------------------------------------
