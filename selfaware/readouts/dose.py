@@ -21,7 +21,7 @@ from selfaware.models.hf import Model
 from selfaware.models.render import Ids, Rendered
 from selfaware.types import POSITIONS, Answer, Positions, Question, Site, Template
 
-BATCH = 128
+BATCH = 320
 TOKENS = 2048
 """Tokens in a pass over whole texts."""
 
