@@ -82,11 +82,11 @@ def ready(model: Model, plan: Plan, asked: data.Asked, folder: Path) -> Side:
         polarity, seed = plan.arms[0]
         rows = data.batches(model, plan, questions, polarity, seed)[0]
         beta = job["beta"] if plan.objective == "contrast" else None
-        allowed = plain.tolerance(model, lambda alone: plain.row_terms(model, rows, beta, alone))
+        allowed = plain.tolerance(model, lambda batch: plain.row_terms(model, rows, beta, batch))
         return Side(ours.fits(model, plan, questions), job, allowed, ours.token_mean(model, rows))
     scored = data.scored(model, questions)
     directions = ours.vectors(model, plan, scored)
-    allowed = plain.tolerance(model, lambda alone: plain.score_terms(model, scored, alone))
+    allowed = plain.tolerance(model, lambda batch: plain.score_terms(model, scored, batch))
     job = {**basis, **jobs.grid(plan, scored, directions, folder)}
     return Side(ours.grid(model, plan, questions, directions), job, allowed, 0.0)
 
