@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +16,7 @@ from selfaware.errors import BadData, FitFailed
 from selfaware.interventions.base import Intervention, Step
 from selfaware.models.batch import Row
 from selfaware.models.hf import Model
+from selfaware.models.render import Rendered
 from selfaware.types import Polarity, Question, Template
 
 Objective = Literal["sft", "contrast"]
@@ -80,6 +81,8 @@ def train(
         [t for some in tensors for t in some], lr=training.learning_rate, weight_decay=training.weight_decay
     )
     plans = [_plan(groups, training, run) for run in runs]
+    seen = {id(question): question for plan in plans for batch in plan for question, _ in batch}
+    rendered = {key: model.render(question, training.template) for key, question in seen.items()}
     steps = len(plans[0])
     losses: list[list[float]] = [[] for _ in runs]
     with ExitStack() as undo:
@@ -88,7 +91,7 @@ def train(
         for at in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rate * schedule(at, steps, training.warmup)
-            found = _losses(model, [plan[at] for plan in plans], training)
+            found = _losses(model, [plan[at] for plan in plans], rendered, training)
             optimiser.zero_grad()
             found.sum().backward()  # type: ignore[no-untyped-call]
             for some in tensors:
@@ -149,18 +152,19 @@ def _flipped(polarity: Polarity, flip: bool) -> Polarity:
     return ("low" if polarity == "high" else "high") if flip else polarity
 
 
-def _losses(model: Model, batches: Sequence[Batch], training: Training) -> Float[Tensor, " S"]:
+def _losses(
+    model: Model, batches: Sequence[Batch], rendered: Mapping[int, Rendered], training: Training
+) -> Float[Tensor, " S"]:
     rows: list[Row] = []
     both = training.objective == "contrast"
     for number, batch in enumerate(batches):
         owner = number if len(batches) > 1 else None
         for question, polarity in batch:
-            rendered = model.render(question, training.template)
+            prompt, spelled = rendered[id(question)].prompt, [v[0] for v in rendered[id(question)].options]
             chosen = question.chosen(polarity)
-            spelled = [v[0] for v in rendered.options]
-            rows.append(Row(rendered.prompt, spelled[chosen], owner))
+            rows.append(Row(prompt, spelled[chosen], owner))
             if both:
-                rows.append(Row(rendered.prompt, spelled[1 - chosen], owner))
+                rows.append(Row(prompt, spelled[1 - chosen], owner))
     tokens = torch.tensor([len(r.answer) for r in rows], device=model.device)
     means = model.logprobs(rows, batch=len(rows)) / tokens
     if both:

@@ -162,9 +162,11 @@ def join(states: Sequence[Tensor | None], first: int = 0) -> list[tuple[Tensor, 
     longest, one = max(s.shape[3] for s in some), some[0]
     blocks, _, heads, _, size = one.shape
     shape = (len(states), heads, longest, size)
-    batch = one.new_zeros((blocks - first, 2, *shape))
+    batch = one.new_empty((blocks - first, 2, *shape))
     for row, s in enumerate(states):
+        start = longest - (0 if s is None else s.shape[3])
+        batch[:, :, row, :, :start] = 0  # what is masked must still be a number
         if s is not None:
-            batch[:, :, row, :, longest - s.shape[3] :] = s[first:]
+            batch[:, :, row, :, start:] = s[first:]
     empty = one.new_zeros(()).expand(shape)
     return [(empty, empty)] * first + [(layer[0], layer[1]) for layer in batch]

@@ -72,7 +72,6 @@ class Engine:
         self.places = [*blocks, head]
         self.weights = list(net.parameters())
         self.trusted: dict[tuple[Route, int], bool] = {}
-        self.noise: float | None = None
         self.floors: set[int] = set()
         self.groups = groups(net)
 
@@ -152,13 +151,11 @@ class Engine:
         return self.trusted[route, floor]
 
     def _noise(self, rows: Sequence[Row], single: Float[Tensor, "N V"]) -> float:
-        """How far the plain route's logits of a batch are from those of single rows, padded on either side; measured once."""
-        if self.noise is None:
-            batches = [self._logits("plain", 0, rows, left) for left in (False, True)]
-            unit = max(torch.finfo(single.dtype).eps * ROUNDING, torch.finfo(self.weights[0].dtype).eps)
-            grain = unit * float(single.abs().max())
-            self.noise = max(*(float((batch - single).abs().max()) for batch in batches), grain)
-        return self.noise
+        """How far the plain route's logits of a batch, padded on either side, are from those of single rows."""
+        batches = [self._logits("plain", 0, rows, left) for left in (False, True) if left or len(rows) > 1]
+        unit = max(torch.finfo(single.dtype).eps * ROUNDING, torch.finfo(self.weights[0].dtype).eps)
+        grain = unit * float(single.abs().max())
+        return max(*(float((batch - single).abs().max()) for batch in batches), grain)
 
     def _logits(self, route: Route, floor: int, rows: Sequence[Row], left: bool = False) -> Float[Tensor, "N V"]:
         with self._ready(route, floor, rows, left) as ready, hooks.gathered(self.places[-1], ready.answer):

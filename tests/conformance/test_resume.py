@@ -191,6 +191,19 @@ def test_edited(kind: Fake) -> None:
     assert hooks.hook_count(m.net) == 0
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2", "mixtral"])
+def test_with_the_attention_that_the_model_came_with(kind: Fake) -> None:
+    m, wanted = fake(kind, window=WINDOW), rows()
+    m.engine.groups = False
+    with torch.no_grad():
+        for positions in POSITIONS:
+            for name, changes in edits(m, kind).items():
+                logits, logprobs = truth(m, wanted, changes, positions)
+                with Intervention(dict(changes), positions).on(m):
+                    agrees(m, wanted, logits, logprobs, (positions, name))
+    assert hooks.hook_count(m.net) == 0
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients(kind: Fake) -> None:
     m, wanted = fake(kind, window=WINDOW), rows()
