@@ -41,7 +41,7 @@ def test_together_is_one_by_one(kind: Fake, positions: Positions) -> None:
     net = fake(kind)
     for recipe in recipes(positions)[: 1 if kind == "gpt2" else 2]:
         told: list[float] = []
-        made = fit_together(net, recipe, questions(), RUNS, lambda step, steps, loss: told.append(loss))
+        made = fit_together(net, recipe, questions(), RUNS, lambda step, steps, loss, told=told: told.append(loss))
         for (polarity, seed), got in zip(RUNS, made, strict=True):
             alone = recipe.fit(fake(kind), questions(), polarity, seed, (), lambda *_: None)
             assert got.deltas.keys() == alone.deltas.keys()
