@@ -167,10 +167,11 @@ def stages(model: Model, works: Sequence[Work], asked: data.Asked) -> Iterator[S
     whole = Tokens.of([(0, len(q.prompt) - 1) for q in prompts])
     every = range(len(model.blocks))
     yield _stage(model, "prefill", whole.count, blocks(model, every, whole), _prefill(model, rows))
-    last = Tokens.of([(len(q.prompt) - 1, len(q.prompt)) for q in prompts])
     middle = len(model.blocks) // 2
-    needed = blocks(model, every[middle + 1 :], last) + head(model, len(rows))
-    yield _stage(model, "suffix forward, middle", last.count, needed, _suffix(model, rows, middle))
+    for name, some in _suffixes(model, rows, sample, asked).items():
+        edited = Tokens.of([(len(r.prompt) - 1, len(r.prompt) + len(r.answer) - 1) for r in some])
+        needed = blocks(model, every[middle + 1 :], edited) + head(model, sum(len(r.answer) for r in some))
+        yield _stage(model, f"suffix forward: {name}", edited.count, needed, _suffix(model, some, middle))
     for plan in plans:
         if isinstance(plan, Fits):
             once = replace(plan, orders=1, epochs=2, groups=min(plan.groups, 4 * plan.batch))
@@ -231,13 +232,25 @@ def _prefill(model: Model, rows: Sequence[Row]) -> Timed:
     return _around(run)
 
 
+def _suffixes(model: Model, rows: Sequence[Row], grid: Grid, asked: data.Asked) -> dict[str, Sequence[Row]]:
+    """Rows as they are run together: a prompt each, a grid's strengths stacked, the answers of a training step."""
+    step = Fits("vector", "answer", "contrast", orders=1)
+    step = replace(step, groups=min(step.batch, len({q.group for q in asked[step.form]})))
+    rendered = [model.render(q, "raw") for q in data.chosen(model, step, asked)]
+    return {
+        "single tokens": rows,
+        f"{grid.strengths} strengths at once": [row for row in rows for _ in range(grid.strengths)],
+        "cloze answers": [Row(r.prompt, option[0]) for r in rendered for option in r.options],
+    }
+
+
 def _suffix(model: Model, rows: Sequence[Row], block: int) -> Timed:
     same = ours.fresh(model)
     still = Intervention({Site(block): Constant(torch.zeros(model.width, device=model.device))}, "last_prompt")
 
     def run() -> float:
         with torch.no_grad(), still.on(same):
-            return _clocked(lambda: same.logits(rows))
+            return _clocked(lambda: same.logprobs(rows, batch=len(rows)))
 
     run()
     return _around(run, 5)

@@ -8,8 +8,8 @@ from typing import Any, final
 
 from torch.profiler import ProfilerActivity, profile
 
-PRODUCTS, ATTENTION, ELEMENTS = "matrix products", "attention", "normalisation and element-wise"
-HEAD, COPIES, PYTHON = "head and softmax", "copies", "Python between operators"
+PRODUCTS, ATTENTION, ELEMENTS = "products", "attention", "element-wise"
+HEAD, COPIES, PYTHON = "head", "copies", "Python"
 KINDS = (PRODUCTS, ATTENTION, ELEMENTS, HEAD, COPIES, PYTHON)
 
 IS_ATTENTION = re.compile(r"attention|sdp|::bmm|::baddbmm|softmax", re.I)

@@ -1,7 +1,7 @@
 """The bench: the same work here and elsewhere, and the distance from the machine's limit. Knows argv and printing."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,9 @@ from rich.table import Table
 from selfaware.bench import measure as bench_measure
 from selfaware.bench import nets, works
 from selfaware.bench.contender import Places
+from selfaware.bench.limit import Stage
 from selfaware.bench.measure import Result
+from selfaware.bench.pairs import Line
 from selfaware.bench.spent import KINDS
 from selfaware.cli.options import DEFAULT_DOMAIN, DEFAULT_MODEL, located
 from selfaware.domains import loader
@@ -74,43 +76,45 @@ def _print(result: Result) -> None:
     about = result.header
     rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in about["matmul"].items())
     out.print(f"{escape(about['cpu'])}, {about['threads']} threads; GFLOP/s of a 2048³ product: {rates}")
+    for name in dict.fromkeys(line.model for line in result.lines):
+        out.print(f"\n[bold]{escape(name)}[/]")
+        out.print(_rows([line for line in result.lines if line.model == name]))
+    for name in dict.fromkeys(stage.model for stage in result.stages):
+        out.print(f"\n[bold]{escape(name)}: share of what the machine can do[/]; of that time, in per cent:")
+        out.print(_stages([stage for stage in result.stages if stage.model == name]))
+
+
+def _rows(lines: Sequence[Line]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in (
-        "work",
-        "against",
-        "model",
-        "times as fast [least, most]",
-        "seconds, ours / theirs",
-        "numbers differ by (may)",
-    ):
-        table.add_column(column, overflow="fold")
-    for line in result.lines:
-        cells = [escape(line.work), escape(line.against), escape(line.model)]
+    for column in ("work", "against"):
+        table.add_column(column, overflow="fold", min_width=12)
+    for column in ("times as fast", "ours, s", "theirs, s", "differ", "may"):
+        table.add_column(column, justify="right", overflow="fold")
+    for line in lines:
+        cells = [escape(line.work), escape(line.against)]
         if line.ratio is None:
-            table.add_row(*cells, f"[dim]{escape(line.why)}[/]", "", "")
+            table.add_row(*cells, f"[dim]{escape(line.why)}[/]")
             continue
-        differ = f"{line.strict_difference:.2g} ({line.tolerance:.2g})"
+        ratio = f"{line.ratio:.1f} [{line.low:.1f}, {line.high:.1f}]".replace("[", r"\[")
+        differ = f"{line.strict_difference:.2g}"
         table.add_row(
             *cells,
-            f"{line.ratio:.2f} [{line.low:.2f}, {line.high:.2f}]".replace("[", r"\["),
-            f"{line.seconds_ours:.3g} / {line.seconds_theirs:.3g}",
+            ratio,
+            f"{line.seconds_ours:.3g}",
+            f"{line.seconds_theirs:.3g}",
             differ if line.same else f"[red]{differ}: not the same[/]",
+            f"{line.tolerance:.2g}",
         )
-    out.print(table)
-    if not result.stages:
-        return
-    stages = Table(box=None, pad_edge=False)
-    for column in ("stage", "model", "tokens", "of the limit", "same shapes", *KINDS):
-        stages.add_column(column, overflow="fold")
-    for stage in result.stages:
-        shares = [f"{stage.spent[k]:.0%}" for k in KINDS]
-        stages.add_row(
-            escape(stage.name),
-            escape(stage.model),
-            str(stage.tokens),
-            f"{stage.share:.0%}",
-            f"{stage.share_same_shapes:.0%}",
-            *shares,
-        )
-    out.print()
-    out.print(stages)
+    return table
+
+
+def _stages(stages: Sequence[Stage]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage", overflow="fold", min_width=14)
+    for column in ("tokens", "limit", "same shapes", *KINDS):
+        table.add_column(column, justify="right", overflow="fold")
+    for stage in stages:
+        shares = [f"{100 * stage.spent[k]:.0f}" for k in KINDS]
+        own = f"{stage.share_same_shapes:.0%}"
+        table.add_row(escape(stage.name), str(stage.tokens), f"{stage.share:.0%}", own, *shares)
+    return table

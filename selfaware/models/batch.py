@@ -109,13 +109,10 @@ def bucketed(rows: Sequence[Row], batch: int) -> list[list[int]]:
 def pad(texts: Sequence[Ids], left: bool, fill: int = 0) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
     """The texts' ids, padded with `fill` on the left or the right, and where they are real."""
     longest = max(len(t) for t in texts)
-    ids = torch.full((len(texts), longest), fill)
-    real = torch.zeros((len(texts), longest), dtype=torch.bool)
-    for row, text in enumerate(texts):
-        at = slice(longest - len(text), longest) if left else slice(0, len(text))
-        ids[row, at] = torch.tensor(text, dtype=torch.long)
-        real[row, at] = True
-    return ids, real
+    blank = (fill,) * longest
+    lines = [(*blank[len(t) :], *t) if left else (*t, *blank[len(t) :]) for t in texts]
+    lengths, column = torch.tensor([len(t) for t in texts])[:, None], torch.arange(longest)[None]
+    return torch.tensor(lines, dtype=torch.long), column >= longest - lengths if left else column < lengths
 
 
 def where(

@@ -63,7 +63,7 @@ class Model:
         shared = bool(getattr(self.config, "num_kv_shared_layers", 0))
         splits = kinds <= {"full_attention", "sliding_attention"} and not shared
         self.edits = Edits()
-        cache = PrefixCache(int(cache_gib * GIB), spill)
+        cache = PrefixCache(int(cache_gib * GIB * 0.75), spill)  # the engine lays out batches in a third of that
         self.engine = Engine(net, self.blocks, self.head, self.edits, cache, identity, splits)
 
     @property

@@ -8,7 +8,7 @@ import os
 import shutil
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -77,6 +77,32 @@ class PrefixCache:
 
     def __len__(self) -> int:
         return len(self._kept) + (0 if self._files is None else len(self._files))
+
+
+@final
+class Laid:
+    """The last batches that were laid out from what is kept, for sweeps that ask the same rows again and again.
+
+    Args:
+        budget: bytes to hold at most; a batch larger than that is laid out anew each time.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._laid: OrderedDict[Hashable, list[Tensor]] = OrderedDict()
+
+    def get(self, key: Hashable, lay: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
+        """What `lay` gave for that key, now or the last time."""
+        if key in self._laid:
+            self._laid.move_to_end(key)
+            return self._laid[key]
+        made = list(lay())
+        size = sum(map(_size, made))
+        if size <= self.budget:
+            while sum(_size(t) for each in self._laid.values() for t in each) + size > self.budget:
+                self._laid.popitem(last=False)
+            self._laid[key] = made
+        return made
 
 
 @final
@@ -151,22 +177,25 @@ def split(layers: Sequence[tuple[Tensor, Tensor]], lengths: Sequence[int]) -> li
     return [both[:, :, row, :, both.shape[-2] - n :].clone() for row, n in enumerate(lengths)]
 
 
-def join(states: Sequence[Tensor | None], first: int = 0) -> list[tuple[Tensor, Tensor]]:
-    """The left-padded batch of unpadded states: for each block its keys and values, `[B, H, T, d]`.
+def join(states: Sequence[Tensor | None], first: int = 0) -> Tensor:
+    """The left-padded batch of unpadded states, from block `first` on: `[L - first, 2, B, H, T, d]`.
 
     Args:
         states: `[L, 2, H, T, d]` each, None for a row without tokens; one at least is a tensor.
-        first: blocks below it get states of the right shape that hold zeros and no memory.
     """
     some = [s for s in states if s is not None]
     longest, one = max(s.shape[3] for s in some), some[0]
     blocks, _, heads, _, size = one.shape
-    shape = (len(states), heads, longest, size)
-    batch = one.new_empty((blocks - first, 2, *shape))
+    batch = one.new_empty((blocks - first, 2, len(states), heads, longest, size))
     for row, s in enumerate(states):
         start = longest - (0 if s is None else s.shape[3])
         batch[:, :, row, :, :start] = 0  # what is masked must still be a number
         if s is not None:
             batch[:, :, row, :, start:] = s[first:]
-    empty = one.new_zeros(()).expand(shape)
+    return batch
+
+
+def by_block(batch: Tensor, first: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """For each block its keys and values, `[B, H, T, d]`; those below `first` hold zeros and no memory."""
+    empty = batch.new_zeros(()).expand(batch.shape[2:])
     return [(empty, empty)] * first + [(layer[0], layer[1]) for layer in batch]

@@ -74,6 +74,7 @@ class Engine:
         self.trusted: dict[tuple[Route, int], bool] = {}
         self.floors: set[int] = set()
         self.groups = groups(net)
+        self.laid = prefix.Laid(cache.budget // 3)
 
     @property
     def setting(self) -> tuple[object, ...]:
@@ -173,15 +174,28 @@ class Engine:
             return
         if route == "whole":
             ready = texts(self.net, rows)
-            entering = self._entering_texts(floor, rows)
+
+            def entering() -> list[Tensor]:
+                return self._entering_texts(floor, rows)
+
         elif route == "shared":
             whole = self._entering_texts(floor, rows) if floor else []
             ready = suffixes(self.net, rows, self._prompts(rows, floor, whole), self.groups)
-            entering = [text[len(prompt) - 1 :] for text, prompt in zip(whole, prompts, strict=True)] if floor else []
+
+            def entering() -> list[Tensor]:
+                return [text[len(prompt) - 1 :] for text, prompt in zip(whole, prompts, strict=True)]
+
         else:
-            entering = self._entering_suffixes(floor, rows) if floor else []
             ready = suffixes(self.net, rows, self._kept(prompts, floor), self.groups)
-        resumed = hooks.resumed(self.places, floor, pad_sequence(entering, True)) if floor else nullcontext()
+
+            def entering() -> list[Tensor]:
+                return self._entering_suffixes(floor, rows)
+
+        resumed: AbstractContextManager[None] = nullcontext()
+        if floor:
+            asked = (route, floor, self.setting, tuple((row.prompt, row.answer[:-1]) for row in rows))
+            (padded,) = self.laid.get(asked, lambda: [pad_sequence(entering(), True)])
+            resumed = hooks.resumed(self.places, floor, padded)
         with self.edits.at(ready.where), resumed, self._attending():
             yield ready
 
@@ -246,7 +260,13 @@ class Engine:
         mask, standing = before(prompts), Standing.of(prompts, self.weights[0].device)
         if not mask.shape[1]:
             return States([], standing, mask)
-        keys = {p: ("keys", p, self.setting) for p in dict.fromkeys(prompts)}
+        unique, first = tuple(dict.fromkeys(prompts)), min(floor, len(self.places) - 1)
+        (batch,) = self.laid.get(("keys", unique, first, self.setting), lambda: [self._joined(unique, first)])
+        return States(prefix.by_block(batch, first), standing, mask)
+
+    def _joined(self, prompts: Sequence[Ids], first: int) -> Tensor:
+        """Their kept states as one batch, from block `first` on; what is missing is worked out."""
+        keys = {p: ("keys", p, self.setting) for p in prompts}
         found = {p: self.cache.get(key) for p, key in keys.items()}
         missing = [p for p, held in found.items() if held is None and len(p) > 1]
         if missing:
@@ -255,7 +275,7 @@ class Engine:
                 for p, made in zip(missing, prefix.split(layers, [len(p) - 1 for p in missing]), strict=True):
                     found[p] = made
                     self.cache.put(keys[p], made)
-        return States(prefix.join([*found.values()], min(floor, len(self.places) - 1)), standing, mask)
+        return prefix.join([*found.values()], first)
 
     def _prompts(self, rows: Sequence[Row], floor: int, whole: Sequence[Tensor]) -> States:
         """Those under edits of prompts: each prompt of an owner runs once from block `floor` on, nothing is kept."""

@@ -22,8 +22,8 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     command._print(result)
     said = capsys.readouterr().out
     assert "a [bold]cpu" in said
-    assert "2.50 [2.00, 3.00]" in said
-    assert "0.5 (0.01): not the same" in said
+    assert "2.5 [2.0, 3.0]" in said
+    assert "0.5: not the same" in said
     assert "setup.sh nnsight" in said
     assert "50%" in said
     assert "80%" in said

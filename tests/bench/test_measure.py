@@ -95,7 +95,8 @@ def test_stages_of_a_model(asked: data.Asked) -> None:
     model = fake("llama")
     works = [Work("vector", VECTOR, ()), Work("sweep", SWEEP, ()), Work("two", CONTRAST, ())]
     found = list(limit.stages(model, works, asked))
-    assert [s.name for s in found] == ["prefill", "suffix forward, middle", "training step: vector", "sweep"]
+    suffixes = [f"suffix forward: {n}" for n in ("single tokens", "2 strengths at once", "cloze answers")]
+    assert [s.name for s in found] == ["prefill", *suffixes, "training step: vector", "sweep"]
     for stage in found:
         assert 0 < stage.share < 1.5
         assert stage.possible == pytest.approx(stage.share * stage.seconds)

@@ -18,7 +18,7 @@ from selfaware.interventions.base import Constant, Intervention, LowRank
 from selfaware.models.batch import Row
 from selfaware.models.fake import fake
 from selfaware.models.hf import Model
-from selfaware.models.prefix import PrefixCache, join, split
+from selfaware.models.prefix import Laid, PrefixCache, by_block, join, split
 from selfaware.types import Positions, Site
 from tests.trust import trusting
 
@@ -70,7 +70,7 @@ def test_join_undoes_split() -> None:
     lengths = [5, 2, 0]
     alone = split(layers, lengths)
     assert [tuple(s.shape) for s in alone] == [(2, 2, 2, n, 4) for n in lengths]
-    for (keys, values), (k, v) in zip(join(alone), layers, strict=True):
+    for (keys, values), (k, v) in zip(by_block(join(alone)), layers, strict=True):
         for row, n in enumerate(lengths):
             assert torch.equal(keys[row, :, 5 - n :], k[row, :, 5 - n :])
             assert torch.equal(values[row, :, 5 - n :], v[row, :, 5 - n :])
@@ -78,9 +78,33 @@ def test_join_undoes_split() -> None:
 
 
 def test_a_row_without_tokens_is_joined() -> None:
-    keys, values = join([None, torch.ones(1, 2, 1, 3, 2), None])[0]
+    keys, values = by_block(join([None, torch.ones(1, 2, 1, 3, 2), None]))[0]
     assert keys.shape == values.shape == (3, 1, 3, 2)
     assert keys.sum((1, 2, 3)).tolist() == [0, 6, 0]
+
+
+def test_blocks_below_the_first_hold_no_memory() -> None:
+    states = [torch.arange(24.0).view(3, 2, 1, 2, 2), None]
+    whole, cut = by_block(join(states)), by_block(join(states, 2), 2)
+    assert len(cut) == 3
+    assert all(keys.untyped_storage().nbytes() == 4 and not keys.any() for keys, _ in cut[:2])
+    assert torch.equal(cut[2][1], whole[2][1])
+    assert len(by_block(join(states, 3), 3)) == 3
+
+
+def test_the_last_batches_are_laid_out_once() -> None:
+    laid, calls = Laid(budget=2 * 40), []
+
+    def lay(number: int, count: int = 10) -> list[torch.Tensor]:
+        calls.append(number)
+        return [torch.full((count,), float(number))]
+
+    for number in (1, 2, 1, 3, 1, 2):  # 2 is oldest when 3 comes
+        assert float(laid.get(number, lambda n=number: lay(n))[0][0]) == number
+    assert calls == [1, 2, 3, 2]
+    for _ in range(2):
+        laid.get("large", lambda: lay(9, 21))
+    assert calls == [1, 2, 3, 2, 9, 9]
 
 
 @pytest.mark.parametrize("first", [ROWS[:3], ROWS[3:], []])
