@@ -127,7 +127,7 @@ def measure(
     Args:
         models: each makes its model, given a folder to keep files in until it is done.
         asked: questions by form.
-        number: of pairs.
+        number: of pairs; 0 compares nothing.
         limits: whether stages are measured too.
     """
     plans: dict[Plan, list[Work]] = {}
@@ -140,7 +140,7 @@ def measure(
     for make in models:
         with TemporaryDirectory(prefix="selfaware-bench-") as name:
             model = make(Path(name))
-            for plan, of in plans.items():
+            for plan, of in plans.items() if number else ():
                 side = ready(model, plan, asked, Path(name))
                 for contender in rivals[plan]:
                     label = f"{model.name}: {of[0].name} · {contender.name}"
