@@ -18,7 +18,7 @@ class Job:
     id: str
     label: str
     cost: float
-    run: Callable[[Callable[[float], None]], None]
+    run: Callable[[Callable[[float], None]], object]
     after: tuple[str, ...] = ()
 
 

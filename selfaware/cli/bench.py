@@ -33,7 +33,9 @@ def bench(
         typer.Option("--model", help=f"A model; {DEFAULT_MODEL} and {nets.NAME} unless named."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="Type of the weights; the one that is fast here unless named.")] = "",
-    pairs: Annotated[int, typer.Option(help="How often either side does each work; 0 measures the limits alone.", min=0)] = 5,
+    pairs: Annotated[
+        int, typer.Option(help="How often either side does each work; 0 measures the limits alone.", min=0)
+    ] = 5,
     file: Annotated[Path | None, typer.Option("--json", help="Write the result into this file.")] = None,
     environments: Annotated[
         Path, typer.Option(help="Folder of the contenders' Python environments (benchmarks/setup.sh makes them).")

@@ -10,6 +10,7 @@ from typing import Annotated, cast
 import typer
 
 from selfaware import spec
+from selfaware.bench import forecast
 from selfaware.cli.options import (
     DEFAULT_DOMAIN,
     DEFAULT_MODEL,
@@ -25,6 +26,7 @@ from selfaware.cli.options import (
 from selfaware.domains import loader
 from selfaware.experiments import run as runs
 from selfaware.interventions.given import given
+from selfaware.stages import Bench
 from selfaware.store import Store
 from selfaware.terminal import out, progress, top_line
 from selfaware.types import POSITIONS, Positions
@@ -51,9 +53,7 @@ def run(
         out.print(
             f"{len(plan.jobs)} cells, {len(left)} to make: {sum(j.label.startswith('fit') for j in left)} fits, {sum(j.label.startswith('ask') for j in left)} askings"
         )
-        out.print(
-            f"about {sum(j.cost for j in left):,.0f} tokens; {made.train_dtype} in fits, {made.score_dtype} in scores, on {made.device}"
-        )
+        _say(forecast.forecast(made.local, left, (made.train_dtype, made.score_dtype), cache_gib), made, cache_gib)
         return
     began = time.monotonic()
     with progress() as watch:
@@ -61,6 +61,20 @@ def run(
     top_line(page)
     out.print(f"\n{len(left)} of {len(plan.jobs)} cells made in {(time.monotonic() - began) / 60:.1f} minutes")
     out.print(f"report: {where}", soft_wrap=True)
+
+
+def _say(found: forecast.Forecast, made: Bench, cache_gib: float) -> None:
+    """A forecast, for --dry-run."""
+    rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in found.rates.items())
+    out.print(
+        f"about {found.fits + found.others:,.0f} tokens, {found.fits:,.0f} of them in fits ({made.train_dtype}), the others in {made.score_dtype}"
+    )
+    if made.device == "cpu":
+        out.print(
+            f"about {found.seconds / 60:.1f} minutes at this machine's rate ({rates} GFLOP/s in a 2048³ product), {found.gib:.1f} GiB of memory"
+        )
+    on_gpu = ", ".join(f"{name} {gib:.0f}" for name, gib in forecast.on_gpu(cache_gib).items())
+    out.print(f"[dim]GPU memory for the papers' models in bfloat16, GiB: {on_gpu}[/]")
 
 
 def audit(

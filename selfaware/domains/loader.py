@@ -25,6 +25,8 @@ SETS = ("choices", *STATEMENTS, "lotteries")
 OPEN_SETS = (*SPOKEN, "forecast")
 ITEM_FILES = ("self.jsonl", "other_form.jsonl", "described.jsonl")
 FILES = ("domain.toml", "records.jsonl", *ITEM_FILES, "spoken.jsonl")
+PRESSURES = ("neutral", "honest", "threatened", "rewarded", "hide")
+"""What the system prompts of `[pressed]` do: nothing, ask for honesty, threaten, promise a reward, ask to hide."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Domain:
         polarities: what `high` and `low` are called here.
         margins: by measure, the largest effect that still counts as none.
         checksum: hex digits over all of the folder's data files.
+        pressed: by one of `PRESSURES`, system prompts that bear on how the model speaks of itself and say nothing of what it is.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Domain:
     told: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     forecast: Mapping[str, Any] = field(default_factory=dict)
     lotteries: Mapping[str, Any] = field(default_factory=dict)
+    pressed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def form(self) -> Form:
@@ -162,6 +166,7 @@ def load(name: str) -> Domain:
         raise BadData(
             f"{folder / 'domain.toml'}: [told] has {got}; as many high as low ones are needed. Add the missing."
         )
+    pressed = _pressed(about.get("pressed", {}), folder / "domain.toml")
     try:
         shares = (float(about["split"]["train"]), float(about["split"]["validation"]))
         return Domain(
@@ -174,6 +179,7 @@ def load(name: str) -> Domain:
             parts=split(tuple(r.family for r in records), int(about["split"]["seed"]), shares),
             spoken=spoken or (lender.spoken if lender else ()), told=told or (lender.told if lender else {}),
             forecast=about.get("forecast", {}), lotteries=about.get("lotteries") or (lender.lotteries if lender else {}),
+            pressed=pressed or (lender.pressed if lender else {}),
         )  # fmt: skip
     except KeyError as error:
         raise BadData(
@@ -184,6 +190,20 @@ def load(name: str) -> Domain:
 def passages() -> tuple[Passage, ...]:
     """The neutral texts on which damage is measured."""
     return tuple(rows.passages(HOME / "neutral" / "passages.jsonl"))
+
+
+def _pressed(table: Any, path: Path) -> dict[str, tuple[str, ...]]:
+    """The system prompts of `[pressed]`, in the order of `PRESSURES`; none where there is no such table."""
+    if not table:
+        return {}
+    odd = sorted(set(table) ^ set(PRESSURES))
+    if odd:
+        said = ", ".join(f"{'no ' if name in PRESSURES else ''}{name}" for name in odd)
+        raise BadData(f"{path}: [pressed] has {said}; it needs {', '.join(PRESSURES)} and nothing else. Mend it.")
+    for name, texts in table.items():
+        if not (isinstance(texts, list) and texts and all(isinstance(t, str) and t.strip() for t in texts)):
+            raise BadData(f"{path}: [pressed] {name} is {texts!r}; a list of one text or more is needed. Write it.")
+    return {name: tuple(table[name]) for name in PRESSURES}
 
 
 def _unique(items: Iterable[Item], folder: Path) -> tuple[Item, ...]:

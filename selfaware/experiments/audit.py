@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.experiments import asking, first_look, instrument
-from selfaware.experiments.arms import Arm, Comparison, Findings
+from selfaware.experiments.arms import Arm, Findings
+from selfaware.experiments.comparison import Comparison
 from selfaware.interventions.controls import Scrambled
 from selfaware.interventions.given import Given
 from selfaware.report.page import Claim
@@ -90,9 +91,9 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     return Comparison(bench, arms, asked, (0,))
 
 
-def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
+def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: str) -> Findings:
     """As in `first-look`; effects are shifts from the base model, for there is no other polarity."""
-    return first_look.findings(made, domain, model)
+    return first_look.findings(made, domain, first_look.Settings(), model)
 
 
 def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:

@@ -8,9 +8,11 @@ from selfaware import stats
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.experiments import asking, instrument, measures, pictures
-from selfaware.experiments.arms import Arm, Comparison, Findings
+from selfaware.experiments.arms import Arm, Findings
+from selfaware.experiments.comparison import Comparison
 from selfaware.experiments.instrument import Check
 from selfaware.experiments.measures import Measured
+from selfaware.experiments.shared import DESCRIBED, LORA, VECTOR, WIDE
 from selfaware.interventions.controls import RandomVector, ResidualVector
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
@@ -92,16 +94,10 @@ class Settings:
     letter_lotteries: int = 250
     cloze_lotteries: int = 60
     limit: int = 0
-    lora: Lora = field(default_factory=lambda: Lora(training=Training(learning_rate=0.03)))
-    wide: Lora = field(
-        default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.003))
-    )
-    vector: Vector = field(default_factory=lambda: Vector(training=Training(learning_rate=0.3)))
-    described: Lora = field(
-        default_factory=lambda: Lora(
-            site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.001, epochs=8)
-        )
-    )
+    lora: Lora = field(default_factory=lambda: LORA)
+    wide: Lora = field(default_factory=lambda: WIDE)
+    vector: Vector = field(default_factory=lambda: VECTOR)
+    described: Lora = field(default_factory=lambda: DESCRIBED)
     unrelated: str = "unrelated_style"
 
 
@@ -180,7 +176,7 @@ def _templated(recipe: Fitted, template: Template) -> Fitted:
     return replace(recipe, training=replace(recipe.training, template=template))
 
 
-def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
+def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: str) -> Findings:
     """Rows, verdicts, figures and tables."""
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
     found = measures.measured(made, of, model, domain.name)

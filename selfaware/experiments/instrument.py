@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from selfaware.domains.loader import Domain
-from selfaware.experiments.arms import Arm, Asked, Comparison, by_group
+from selfaware.experiments.arms import Arm, Asked, by_group
+from selfaware.experiments.comparison import Comparison
 from selfaware.experiments.measures import Measure
 from selfaware.interventions.base import Recipe
 from selfaware.report.page import Table

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from selfaware.experiments.arms import Arm, Asked, Comparison, Replicate, name_of
+from selfaware.experiments.arms import Arm, Asked, Replicate, name_of
+from selfaware.experiments.comparison import Comparison
 from selfaware.metrics import options, parse
 from selfaware.report.page import Item, Reply
 from selfaware.types import Answer, Open, Passage, Polarity, Question, Reading, Said

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from selfaware import stats
-from selfaware.experiments.arms import Arm, ByFamily, Comparison, Read, estimated
+from selfaware.experiments.arms import Arm, ByFamily, Read, estimated
+from selfaware.experiments.comparison import Comparison
 from selfaware.metrics import damage, options, parse
 from selfaware.types import POLARITIES, Answer, Estimate, Kind, Question, Row, Score
 
@@ -51,6 +52,7 @@ def known(made: Comparison, share: str) -> tuple[Measure, ...]:
         Measure("report_score", "unrelated_effect", "unrelated", options.scores, NATS),
         Measure("report_score", "self_shown_effect", "self-shown", options.scores, NATS),
         Measure("report_score", "twin_shown_effect", "twin-shown", options.scores, NATS),
+        Measure("report_score", "described_effect", "described", options.scores, NATS),
         Measure("report_score", "other_form_effect", "other_form", options.scores, NATS),
         Measure("spoken_score", "spoken_effect", "spoken", parse.scores, UNIT),
         Measure("spoken_score", "spoken_twin_effect", "spoken-twin", parse.scores, UNIT),

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from selfaware import stats
 from selfaware.domains import loader
 from selfaware.experiments import first_look, measures, pictures
-from selfaware.experiments.arms import Arm, Asked, Comparison, Findings
+from selfaware.experiments.arms import Arm, Asked, Findings
+from selfaware.experiments.comparison import Comparison
 from selfaware.experiments.measures import Measure
 from selfaware.interventions.lora import Lora
 from selfaware.metrics import options
@@ -163,7 +164,7 @@ def _names(form: str, template: Template) -> tuple[str, ...]:
     return (_choices(form, template), *(_named(n, template) for n in ("self", "twin", "self-shown")))
 
 
-def findings(made: Comparison, domain: loader.Domain, model: str) -> Findings:
+def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: str) -> Findings:
     """Every arm's effect on choices, self-report and twins; no verdict, for nothing is claimed."""
     found = measures.measured(made, [_measure(s.name) for s in made.sets], model, domain.name)
     panels = [("choice_share_effect", "choices", None), ("self_effect", "about itself", None), ("twin_effect", "about others", None), ("self_minus_twin", "itself minus others", None)]  # fmt: skip

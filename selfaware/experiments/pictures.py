@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from selfaware import stats
 from selfaware.domains import surface
 from selfaware.domains.loader import Domain
-from selfaware.experiments.arms import Arm, Comparison, by_group, estimated, mean_of
+from selfaware.experiments.arms import Arm, by_group, estimated, mean_of
+from selfaware.experiments.comparison import Comparison
 from selfaware.experiments.instrument import Check
 from selfaware.experiments.measures import NATS, Measure, Measured
 from selfaware.metrics import damage, parse

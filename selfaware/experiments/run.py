@@ -12,7 +12,8 @@ import selfaware.experiments
 from selfaware import launch, spec
 from selfaware.domains import loader
 from selfaware.errors import BadData, BadFile, SelfawareError, unknown
-from selfaware.experiments.arms import Comparison, Findings, why_failed
+from selfaware.experiments.arms import Findings
+from selfaware.experiments.comparison import Comparison, why_failed
 from selfaware.experiments.items import items
 from selfaware.models.hub import Local
 from selfaware.report.html import write_page
@@ -40,7 +41,7 @@ class Experiment(Protocol):
     def comparison(self, bench: Bench, domain: loader.Domain, chosen: Any) -> Comparison:
         """Arms and question sets."""
 
-    def findings(self, made: Comparison, domain: loader.Domain, model: str) -> Findings:
+    def findings(self, made: Comparison, domain: loader.Domain, chosen: Any, model: str) -> Findings:
         """Rows, verdicts and figures from the answers."""
 
     def caveats(self, domain: loader.Domain, chosen: Any) -> tuple[str, ...]:
@@ -115,7 +116,7 @@ def execute(bench: Bench, plan: Plan, watch: launch.Watch, command: Sequence[str
     write_json(where / "run.json", {
         "experiment": plan.experiment.NAME, "scale": plan.scale, "model": bench.local.name, "identity": bench.local.identity,
         "domain": str(plan.domain.folder) if plan.domain.name not in loader.names() else plan.domain.name,
-        "train_dtype": bench.train_dtype, "score_dtype": bench.score_dtype, "settings": spec.plain(plan.chosen),
+        "train_dtype": bench.train_dtype, "score_dtype": bench.score_dtype, "depth": bench.depth, "settings": spec.plain(plan.chosen),
         "command": list(command), "failed": plan.made.failed, "cells": [{"id": j.id, "label": j.label} for j in plan.jobs],
     })  # fmt: skip
     page = paged(bench, plan, command)
@@ -124,7 +125,7 @@ def execute(bench: Bench, plan: Plan, watch: launch.Watch, command: Sequence[str
 
 def paged(bench: Bench, plan: Plan, command: Sequence[str]) -> Page:
     """The page, from the cells alone."""
-    found = plan.experiment.findings(plan.made, plan.domain, bench.local.name)
+    found = plan.experiment.findings(plan.made, plan.domain, plan.chosen, bench.local.name)
     env = environment(bench.device)
     seconds = sum(bench.seconds(j.id) for j in plan.jobs)
     return Page(
@@ -177,7 +178,7 @@ def again(store: Store, name: str, model: str, domain: str, scale: str) -> tuple
         )
     notes = read_json(where / "run.json")
     local = Local(notes["model"], where, notes["identity"], "", "", "auto", None, "folder")
-    bench = Bench(local, store, notes["train_dtype"], notes["score_dtype"])
+    bench = Bench(local, store, notes["train_dtype"], notes["score_dtype"], depth=notes.get("depth", 0))
     experiment, loaded = find(name), loader.load(notes["domain"])
     chosen = spec.build(type(experiment.settings(scale)), notes["settings"])
     made = experiment.comparison(bench, loaded, chosen)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from selfaware.errors import BadFile, BadModel, unknown
+from selfaware.errors import BadData, BadFile, BadModel, unknown
 from selfaware.models.batch import Touched
 from selfaware.models.hf import Model
 from selfaware.types import POSITIONS, Polarity, Positions, Question, Site
@@ -76,7 +77,57 @@ class Constant:
         return {"kind": "constant", "norm": round(float(self.v.detach().norm()), 8), "unit": "output of the site"}
 
 
-Delta = LowRank | Constant
+@final
+@dataclass(frozen=True)
+class Pinned:
+    """y + (level − y·v) v: the output's component along the unit vector v is set to `level`, the rest stays.
+
+    Nothing in it is trained. What it adds depends on the output alone: it has no norm of its own, no multiple and no reverse.
+
+    Attributes:
+        v: `[D]`, of length 1.
+        level: in the units of the site's output.
+    """
+
+    v: Float[Tensor, " D"]
+    level: float
+
+    def __post_init__(self) -> None:
+        length = float(self.v.detach().double().norm())
+        if not (abs(length - 1) < 1e-4 and math.isfinite(self.level)):
+            raise BadData(
+                f"pinned component: got a vector of length {length:g} and level {self.level}; a unit vector and a finite number are needed. Normalise it."
+            )
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The changed output, in the output's own type; worked out in float32 or better and rounded once."""
+        v = self.v.to(y.device, torch.promote_types(y.dtype, torch.float32))
+        wide = y.to(v.dtype)
+        return (wide + (self.level - wide @ v).unsqueeze(-1) * v).to(y)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored."""
+        return {"v": self.v}
+
+    def header(self) -> dict[str, Any]:
+        """What is stored beside the tensors."""
+        return {"kind": "pinned", "level": self.level, "unit": "output of the site"}
+
+
+Delta = LowRank | Constant | Pinned
+
+
+def added(delta: Constant | Pinned) -> Float[Tensor, " D"]:
+    """What a constant adds.
+
+    Raises:
+        BadData: a pinned component, which adds what its input lacks.
+    """
+    if isinstance(delta, Pinned):
+        raise BadData(
+            "pinned component: it has no multiple, no reverse and no random twin; a constant or a low-rank delta is needed. Use it as it is."
+        )
+    return delta.v
 
 
 @dataclass(frozen=True)
@@ -137,9 +188,14 @@ class Intervention:
                 )
 
     def norm(self) -> float:
-        """Norm of everything that is added or of the weights that make it (√ of the sum of squares of B·A·scale)."""
+        """Norm of everything that is added or of the weights that make it (√ of the sum of squares of B·A·scale).
+
+        A pinned component counts as zero: what it adds is not its own but the output's distance from its level.
+        """
         total = 0.0
         for delta in self.deltas.values():
+            if isinstance(delta, Pinned):
+                continue
             made = delta.v if isinstance(delta, Constant) else delta.scale * delta.b @ delta.a
             total += float(made.detach().float().pow(2).sum())
         return total**0.5
@@ -147,7 +203,7 @@ class Intervention:
     def save(self, path: Path) -> None:
         """Writes safetensors with a header; not atomic by itself: `store` hands out the temporary path."""
         tensors = {
-            f"{site}/{name}": t.detach().float().contiguous()
+            f"{site}/{name}": t.detach().float().contiguous().clone()  # pinned sites share one direction
             for site, d in self.deltas.items()
             for name, t in d.tensors().items()
         }
@@ -181,6 +237,8 @@ class Intervention:
         try:
             deltas = {Site.parse(site): _delta(site, about, tensors) for site, about in header["deltas"].items()}
             provenance = dict(header["provenance"])
+        except BadData as error:
+            raise BadFile(f"{path}: {error}") from error
         except (KeyError, AttributeError, TypeError) as error:
             raise BadFile(
                 f"{path}: {error} is missing or of another kind; header and tensors must agree. Fit it again."
@@ -200,6 +258,8 @@ def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
 def _delta(site: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
     if about["kind"] == "constant":
         return Constant(tensors[f"{site}/v"])
+    if about["kind"] == "pinned":
+        return Pinned(tensors[f"{site}/v"], float(about["level"]))
     if about["kind"] != "low_rank":
         raise KeyError(f"delta of kind {about['kind']!r}")
     return LowRank(tensors[f"{site}/a"], tensors[f"{site}/b"], float(about["scale"]))
@@ -221,6 +281,11 @@ class Recipe(Protocol):
     @property
     def needs(self) -> Sequence["Recipe"]:
         """Recipes to be fitted before it; their interventions are `given` to `fit`."""
+        ...
+
+    @property
+    def follows(self) -> bool:
+        """Whether what it needs is fitted at its own polarity; at `high` otherwise."""
         ...
 
     @property

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from selfaware.errors import BadData
-from selfaware.interventions.base import Constant, Delta, Intervention, LowRank, Recipe, Step
+from selfaware.interventions.base import Constant, Delta, Intervention, LowRank, Recipe, Step, added
+from selfaware.interventions.distil import Natural
 from selfaware.interventions.given import Given
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
@@ -40,6 +41,11 @@ class RandomVector:
     def needs(self) -> Sequence[Recipe]:
         """The vector that gives the norm."""
         return (self.like,)
+
+    @property
+    def follows(self) -> bool:
+        """What it needs is fitted at `high`, whatever its own polarity."""
+        return False
 
     @property
     def label(self) -> str:
@@ -97,6 +103,11 @@ class ResidualVector:
     def needs(self) -> Sequence[Recipe]:
         """The vector that gives the norm."""
         return (self.like,)
+
+    @property
+    def follows(self) -> bool:
+        """What it needs is fitted at `high`, whatever its own polarity."""
+        return False
 
     @property
     def label(self) -> str:
@@ -158,13 +169,18 @@ class Scrambled:
         index: which of the seed's scrambles.
     """
 
-    like: Given | Lora | Vector
+    like: Given | Lora | Vector | Natural
     index: int = 0
 
     @property
     def needs(self) -> Sequence[Recipe]:
         """The intervention that is scrambled."""
         return (self.like,)
+
+    @property
+    def follows(self) -> bool:
+        """What it needs is fitted at `high`, whatever its own polarity."""
+        return False
 
     @property
     def label(self) -> str:
@@ -197,9 +213,9 @@ class Scrambled:
 
 
 def _scrambled(delta: Delta, sign: int, generator: torch.Generator) -> Delta:
-    if isinstance(delta, Constant):
-        return Constant(sign * _drawn(delta.v[:, None], generator)[:, 0])
-    return LowRank(delta.a.detach().float().cpu(), sign * _drawn(delta.b, generator), delta.scale)
+    if isinstance(delta, LowRank):
+        return LowRank(delta.a.detach().float().cpu(), sign * _drawn(delta.b, generator), delta.scale)
+    return Constant(sign * _drawn(added(delta)[:, None], generator)[:, 0])
 
 
 def _drawn(columns: Tensor, generator: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from selfaware.errors import BadData, BadFile, BadModel, UnknownName
 from selfaware.interventions import peft_io
-from selfaware.interventions.base import Constant, Delta, Intervention, LowRank, Recipe, Step
+from selfaware.interventions.base import Constant, Delta, Intervention, LowRank, Recipe, Step, added
 from selfaware.models.hf import Model
 from selfaware.store import DONE, Cell, checksum
 from selfaware.types import Polarity, Positions, Question, Site, require
@@ -62,6 +62,11 @@ class Given:
     def needs(self) -> Sequence[Recipe]:
         """Nothing comes before it."""
         return ()
+
+    @property
+    def follows(self) -> bool:
+        """Nothing comes before it."""
+        return False
 
     @property
     def label(self) -> str:
@@ -340,6 +345,6 @@ def _holds(made: Intervention) -> Held:
 
 def _times(delta: Delta, strength: float, polarity: Polarity, device: torch.device) -> Delta:
     sign = 1.0 if polarity == "high" else -1.0
-    if isinstance(delta, Constant):
-        return Constant((sign * strength * delta.v.float()).to(device))
-    return LowRank(delta.a.float().to(device), (sign * delta.b.float()).to(device), delta.scale * strength)
+    if isinstance(delta, LowRank):
+        return LowRank(delta.a.float().to(device), (sign * delta.b.float()).to(device), delta.scale * strength)
+    return Constant((sign * strength * added(delta).float()).to(device))

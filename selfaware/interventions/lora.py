@@ -42,6 +42,11 @@ class Lora:
         return ()
 
     @property
+    def follows(self) -> bool:
+        """Nothing comes before it."""
+        return False
+
+    @property
     def label(self) -> str:
         """As written on a page."""
         return f"LoRA rank {self.rank}"

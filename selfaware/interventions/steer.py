@@ -34,6 +34,11 @@ class Vector:
         return ()
 
     @property
+    def follows(self) -> bool:
+        """Nothing comes before it."""
+        return False
+
+    @property
     def label(self) -> str:
         """As written on a page."""
         return "trained vector"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from selfaware.interventions.base import Delta, Intervention, LowRank, Step
-from selfaware.interventions.train import Run, Training, train
+from selfaware.interventions.train import Beside, Run, Training, train
 from selfaware.models.hf import Model
 from selfaware.types import Polarity, Question
 
@@ -32,6 +32,7 @@ def fit_together(
     examples: Sequence[Question],
     runs: Sequence[tuple[Polarity, int]],
     on_step: Step,
+    beside: Beside | None = None,
 ) -> tuple[Intervention, ...]:
     """The recipe fitted for each polarity and seed, as `fit` would one after the other, up to rounding.
 
@@ -40,12 +41,13 @@ def fit_together(
 
     Args:
         runs: polarity and seed of each.
+        beside: a second loss; see `train`.
 
     Raises:
         FitFailed: a run's loss is not finite; none is given then.
     """
     started = [Run(recipe.start(model, seed), polarity, seed) for polarity, seed in runs]
-    losses = train(model, started, examples, recipe.training, on_step)
+    losses = train(model, started, examples, recipe.training, on_step, beside)
     return tuple(
         Intervention(
             {site: _quiet(delta) for site, delta in run.intervention.deltas.items()},

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +20,12 @@ from selfaware.models.render import Rendered
 from selfaware.types import Polarity, Question, Template
 
 Objective = Literal["sft", "contrast"]
+
+Projection = Callable[[Tensor], Tensor]
+"""A linear projection: gives the nearest tensor of those allowed, and of a gradient the part along them."""
+
+Beside = Callable[[int, int | None], Float[Tensor, ""]]
+"""A second loss: given a step, from 0, and a run's owner, what is added to the run's loss at that step."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,26 @@ class Training:
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained in one run: an intervention at its start, towards one polarity, with the draws of one seed."""
+    """What is trained in one run: an intervention at its start, towards one polarity, with the draws of one seed.
+
+    Attributes:
+        within: holds each of its tensors among those allowed, from the start on and after every step.
+    """
 
     intervention: Intervention
     polarity: Polarity
     seed: int
+    within: Projection | None = None
 
 
 def train(
-    model: Model, runs: Sequence[Run], examples: Sequence[Question], training: Training, on_step: Step
+    model: Model,
+    runs: Sequence[Run],
+    examples: Sequence[Question],
+    training: Training,
+    on_step: Step,
+    beside: Beside | None = None,
+    until: int | None = None,
 ) -> list[tuple[float, ...]]:
     """Trains the tensors of every run in place; for each run the loss of every step.
 
@@ -70,6 +87,8 @@ def train(
     Args:
         examples: questions with two options; those of one group are the same record with its options swapped.
         on_step: told the mean of the runs' losses.
+        beside: a second loss, worked out while the edits are attached; a run's loss is then the sum of both.
+        until: stop after so many steps of the same schedule; None for all.
 
     Raises:
         BadData: no examples, an example without exactly two options, or settings that train nothing.
@@ -85,18 +104,29 @@ def train(
     rendered = {key: model.render(question, training.template) for key, question in seen.items()}
     steps = len(plans[0])
     losses: list[list[float]] = [[] for _ in runs]
+    owners = [number if len(runs) > 1 else None for number in range(len(runs))]
+    _hold(runs, tensors)
     with ExitStack() as undo:
-        for number, run in enumerate(runs):
-            undo.enter_context(run.intervention.on(model, owner=number if len(runs) > 1 else None))
-        for at in range(steps):
+        for owner, run in zip(owners, runs, strict=True):
+            undo.enter_context(run.intervention.on(model, owner=owner))
+        for at in range(steps if until is None else min(until, steps)):
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rate * schedule(at, steps, training.warmup)
             found = _losses(model, [plan[at] for plan in plans], rendered, training)
             optimiser.zero_grad()
             found.sum().backward()  # type: ignore[no-untyped-call]
+            if beside is not None:  # run by run, since each holds distributions over the whole vocabulary
+                found = found.detach().clone()
+                for number, owner in enumerate(owners):
+                    more = beside(at, owner)
+                    more.backward()  # type: ignore[no-untyped-call]
+                    found[number] += more.detach()
+            # Before the clipping: what is not allowed would use up the largest norm, and AdamW's memory of squares.
+            _hold(runs, [[t.grad for t in some if t.grad is not None] for some in tensors])
             for some in tensors:
                 torch.nn.utils.clip_grad_norm_(some, training.clip)
             optimiser.step()
+            _hold(runs, tensors)
             for run, own, some, loss in zip(runs, losses, tensors, found.tolist(), strict=True):
                 own.append(loss)
                 if not math.isfinite(loss) or not all(bool(t.isfinite().all()) for t in some):
@@ -107,6 +137,15 @@ def train(
     for tensor in (t for some in tensors for t in some):
         tensor.requires_grad_(False)
     return [tuple(own) for own in losses]
+
+
+def _hold(runs: Sequence[Run], tensors: Sequence[Sequence[Tensor]]) -> None:
+    """Nothing; tensors of runs that are held to something are then what is allowed of them."""
+    with torch.no_grad():
+        for run, some in zip(runs, tensors, strict=True):
+            if run.within is not None:
+                for tensor in some:
+                    tensor.copy_(run.within(tensor))
 
 
 def _groups(examples: Sequence[Question], training: Training) -> dict[str, list[Question]]:
@@ -125,6 +164,15 @@ def _groups(examples: Sequence[Question], training: Training) -> dict[str, list[
     if not groups:
         raise BadData("training set: got no examples; a fit needs at least one. Check the domain's train part.")
     return groups
+
+
+def run_length(examples: Sequence[Question], training: Training) -> int:
+    """How many steps a run on these examples takes.
+
+    Raises:
+        BadData: as `train`.
+    """
+    return math.ceil(training.epochs * len(_groups(examples, training)) / training.batch)
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

@@ -30,6 +30,7 @@ class Entry:
     parts: tuple[tuple[str, str], ...] = ()
     bytes: int = 0
     sha256: str = ""
+    parameters: float = 0.0
 
 
 def catalogue() -> dict[str, Entry]:

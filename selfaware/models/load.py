@@ -1,10 +1,12 @@
 """Local files → a `Model`, in the type that this machine is fast in. Knows files and devices, no question."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -45,6 +47,27 @@ def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu", 
         cache_gib=cache_gib,
         spill=spill,
     )
+
+
+def depth(local: Local) -> int:
+    """How many blocks the model has; reads its configuration alone.
+
+    Raises:
+        BadModel: the folder holds no model's configuration.
+    """
+    try:
+        return int(AutoConfig.from_pretrained(local.folder).get_text_config().num_hidden_layers)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise BadModel(_no_model(local, error)) from error
+
+
+def parameters(local: Local) -> int:
+    """How many weights the model's files hold; reads their headers alone."""
+    total = 0
+    for path in local.folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return total
 
 
 def load_tokenizer(local: Local) -> tuple[Any, int, bool]:

@@ -81,8 +81,8 @@ def write_page(page: Page, folder: Path | str) -> Path:
         folder: made if it is not there; files of the same names are replaced.
 
     Raises:
-        BadData: two figures or two tables have one name, a name can't be a file's name, or a table's row is not as
-            wide as its columns.
+        BadData: two figures or two tables have one name, a name can't be a file's name, a figure can't be drawn, or a
+            table's row is not as wide as its columns.
         OSError: the folder can't be written.
     """
     folder = Path(folder)
@@ -99,8 +99,8 @@ def render(page: Page) -> str:
     """The page as one HTML document.
 
     Raises:
-        BadData: two figures or two tables have one name, a name can't be a file's name, or a table's row is not as
-            wide as its columns.
+        BadData: two figures or two tables have one name, a name can't be a file's name, a figure can't be drawn, or a
+            table's row is not as wide as its columns.
     """
     _check(page)
     environment = Environment(
@@ -155,6 +155,8 @@ def _check(page: Page) -> None:
                 raise BadData(
                     f"{what} {name!r}: comes {names.count(name)} times; needed one name for each. Rename all but one."
                 )
+    for figure in page.figures:
+        figures.check(figure)
     for table in page.tables:
         for number, row in enumerate(table.rows):
             if len(row) != len(table.columns):

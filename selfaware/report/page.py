@@ -64,13 +64,104 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Line:
+    """One curve: estimates over a number.
+
+    Attributes:
+        label: the arm, written where the curve ends.
+        x: rising.
+        estimates: one for each `x`; an undefined one is a gap.
+        polarity: decides the colour, as in `Mark`.
+        role: decides the weight: the primary arm is heavier, controls are dashed and hollow.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    estimates: tuple[Estimate, ...]
+    polarity: str = ""
+    role: Role = "arm"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Lines over one axis, each with the band of its 95 % intervals: an effect over depth, or over dose.
+
+    Attributes:
+        unit: of the estimates.
+        over: what `x` is, with its unit, for example `block`.
+        zero: where the line of no effect stands; None for no line.
+        band: a margin on the estimates' axis, shaded across; None for none.
+        span: a published or expected range of `x`, shaded from top to bottom; None for none.
+        span_label: what the span is; written into it.
+        log: whether equal ratios of `x` are equally far: base 2, or symmetric about zero where some `x` is not
+            positive.
+    """
+
+    title: str
+    unit: str
+    over: str
+    lines: tuple[Line, ...]
+    zero: float | None = 0.0
+    band: tuple[float, float] | None = None
+    span: tuple[float, float] | None = None
+    span_label: str = ""
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A table of numbers as colours: cosines, effects of one domain on another, layers by doses.
+
+    Attributes:
+        values: by row, then column; None is drawn as unknown.
+        limits: the ends of the colour scale; what lies beyond has the colour of the end. Where they lie on both sides
+            of zero, equal sizes have equal strength on either side.
+        notes: a small text for each cell (an interval), in the shape of `values`; drawn where cells are large enough.
+        over: what the rows and what the columns are.
+    """
+
+    title: str
+    unit: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    limits: tuple[float, float]
+    notes: tuple[tuple[str, ...], ...] = ()
+    over: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Words in order, with a bar each: the tokens of a direction.
+
+    Attributes:
+        words: verbatim, in any script; spaces at the ends and control characters are made visible.
+        values: one for each word.
+        marked: one for each word: whether it is one of those that are counted, drawn bold; empty for none.
+    """
+
+    title: str
+    unit: str
+    words: tuple[str, ...]
+    values: tuple[float, ...]
+    marked: tuple[bool, ...] = ()
+
+
+AnyPanel = Panel | Curves | Heat | Ranked
+
+
+@dataclass(frozen=True)
 class Figure:
-    """Panels side by side, with a title that says the finding's subject and a caption that says how to read it."""
+    """Panels side by side, with a title that says the finding's subject and a caption that says how to read it.
+
+    Attributes:
+        panels: all of one kind.
+    """
 
     name: str
     title: str
     caption: str
-    panels: tuple[Panel, ...]
+    panels: tuple[AnyPanel, ...]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from selfaware.report import style
 from selfaware.report.page import Mark, Panel
 from selfaware.report.summary import decimals, finite, undefined, written
+from selfaware.types import Estimate
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,23 @@ def shared_limits(panels: Sequence[Panel]) -> list[tuple[float, float]]:
 
     A panel whose own axis would shrink to less than a third keeps its own.
     """
-    own = [limits(panel) for panel in panels]
+    keys = [(one.unit, one.zero) if any(why(mark) is None for mark in one.marks) else None for one in panels]
+    return shared([limits(one) for one in panels], keys, [(one.unit, one.zero) for one in panels])
+
+
+def shared(
+    own: Sequence[tuple[float, float]], sharing: Sequence[object], keys: Sequence[object]
+) -> list[tuple[float, float]]:
+    """Each axis's ends: from the least to the greatest of those that share it, unless one would shrink to a third.
+
+    Args:
+        own: each axis's ends by itself.
+        sharing: the axis that these ends have a say in; None for one with nothing on it.
+        keys: the axis that each is drawn on.
+    """
     found = list(own)
-    for number, panel in enumerate(panels):
-        alike = [
-            ends
-            for other, ends in zip(panels, own, strict=True)
-            if (other.unit, other.zero) == (panel.unit, panel.zero) and any(why(mark) is None for mark in other.marks)
-        ]
+    for number, key in enumerate(keys):
+        alike = [ends for other, ends in zip(sharing, own, strict=True) if other == key]
         if not alike:
             continue
         low, high = min(ends[0] for ends in alike), max(ends[1] for ends in alike)
@@ -243,9 +253,20 @@ def numbers(mark: Mark, panel: Panel, decimal_places: int) -> str:
     """`+0.62 [+0.51, +0.73]`, signed where no effect is zero; empty where undefined."""
     if why(mark) is not None:
         return ""
+    return stated(mark.estimate, decimal_places, signed=panel.zero == 0)
+
+
+def stated(estimate: Estimate, decimal_places: int, *, signed: bool) -> str:
+    """`0.62 [0.51, 0.73]`, of an estimate that is defined.
+
+    Args:
+        estimate: with a value and both ends.
+        decimal_places: of each number.
+        signed: whether positive numbers have a plus sign.
+    """
     value, low, high = (
-        written(number, decimal_places, signed=panel.zero == 0)
-        for number in (mark.estimate.value, mark.estimate.low, mark.estimate.high)
+        written(number, decimal_places, signed=signed)
+        for number in (estimate.value, estimate.low, estimate.high)
         if number is not None
     )
     return f"{value} [{low}, {high}]"

@@ -4,9 +4,14 @@ quantile    Student's t
 intervals   the two-way interval of a mean; shifts and effects
 ratio       Fieller's interval of one mean over another
 looks       the largest of several looks, corrected for having looked several times
+claims      whether an estimate is at least, at most or inside something
+correlation Pearson's r within groups
+profiles    whether two sets of questions act at the same layers
 verdicts    from an interval to yes, no or unclear, and to text
 """
 
+from selfaware.stats.claims import all_of, at_least, at_most, inside
+from selfaware.stats.correlation import correlation
 from selfaware.stats.intervals import (
     LEVEL,
     POWER,
@@ -18,6 +23,7 @@ from selfaware.stats.intervals import (
     table,
 )
 from selfaware.stats.looks import Look, Looks, largest
+from selfaware.stats.profiles import Alike, alike, all_alike, onset, peaks, scaled
 from selfaware.stats.quantile import t_cdf, t_quantile
 from selfaware.stats.ratio import ratio
 from selfaware.stats.verdicts import detectable_text, equivalence, spoken, verdict
@@ -25,16 +31,27 @@ from selfaware.stats.verdicts import detectable_text, equivalence, spoken, verdi
 __all__ = [
     "LEVEL",
     "POWER",
+    "Alike",
     "Look",
     "Looks",
+    "alike",
+    "all_alike",
+    "all_of",
+    "at_least",
+    "at_most",
+    "correlation",
     "detectable_text",
     "difference",
     "equivalence",
     "estimate",
     "half_difference",
+    "inside",
     "largest",
     "mean_products",
+    "onset",
+    "peaks",
     "ratio",
+    "scaled",
     "spoken",
     "standard_error",
     "t_cdf",

@@ -13,7 +13,8 @@ from selfaware import spec
 from selfaware.domains import loader
 from selfaware.errors import BadData, BadFile, UnknownName
 from selfaware.experiments import first_look, run
-from selfaware.experiments.arms import Arm, Asked, Comparison, Read, Replicate
+from selfaware.experiments.arms import Arm, Asked, Read, Replicate
+from selfaware.experiments.comparison import Comparison
 from selfaware.experiments.measures import chosen as chosen_share
 from selfaware.interventions.base import Intervention
 from selfaware.metrics import options
@@ -61,7 +62,7 @@ def planted(
         return options.chosen(found) if read is chosen_share else found
 
     monkeypatch.setattr(Comparison, "scores", scores)
-    return {v.claim: (v.answer, v.reason) for v in first_look.findings(made, toy, "tiny").verdicts}
+    return {v.claim: (v.answer, v.reason) for v in first_look.findings(made, toy, first_look.settings("smoke"), "tiny").verdicts}
 
 
 def answers(verdicts: dict[str, tuple[str, str]]) -> dict[str, str]:

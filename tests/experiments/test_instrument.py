@@ -7,7 +7,8 @@ import pytest
 
 from selfaware.domains import loader
 from selfaware.experiments import first_look, instrument, measures
-from selfaware.experiments.arms import Asked, Comparison, Read, Replicate
+from selfaware.experiments.arms import Asked, Read, Replicate
+from selfaware.experiments.comparison import Comparison
 from selfaware.stages import Bench
 from selfaware.types import Score
 

@@ -1,95 +1,25 @@
-"""One cell, three functions: fit → ask → score, each skipped when its file is whole. Knows models and recipes, no claim.
-
-A *fit cell* is model × training questions × recipe × polarity × seed; an *ask cell* is a fit cell, or the base model,
-× questions × how they are asked. A new question set never refits; two experiments that need a cell share it.
-"""
+"""One cell, four functions: fit → ask → score, and look, each skipped when its file is whole. Knows models and recipes, no claim."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, cast, final
+
+from safetensors.torch import save_file
 
 from selfaware import spec
 from selfaware.ask import ask, one_of_each, read, say
-from selfaware.errors import BadFile
 from selfaware.interventions.base import Intervention, Recipe
-from selfaware.metrics import damage, options, parse
 from selfaware.models import batch, hf, load
 from selfaware.models.hub import Local
+from selfaware.readouts.base import Readout
+from selfaware.stages.cells import Ask, Fit, Look, Read, Say
+from selfaware.stages.contents import Answers, Questions, Seen, answers, looked, rescore
 from selfaware.store import Cell, Store, append_lines, environment, read_json, read_lines, replacing, write_json
 from selfaware.types import Answer, Open, Passage, Polarity, Question, Reading, Said, Sampling, Score, Template
 
-Questions = Sequence[Question] | Sequence[Open] | Sequence[Passage]
-Answers = tuple[Answer, ...] | tuple[Said, ...] | tuple[Reading, ...]
-
 OnStep = Callable[[float], None]
 """Told the share of a cell that is done, 0 to 1."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fit cell: what is trained on what. `examples` is the digest of the training questions."""
-
-    model: str
-    dtype: str
-    examples: str
-    recipe: Recipe
-    polarity: Polarity
-    seed: int
-
-    @property
-    def id(self) -> str:
-        """The cell's id."""
-        return spec.digest(self)
-
-
-@dataclass(frozen=True)
-class Ask:
-    """An ask cell: who is asked what, and how. `fit` is a fit cell's id, empty for the base model."""
-
-    model: str
-    dtype: str
-    fit: str
-    questions: str
-    template: Template
-
-    @property
-    def id(self) -> str:
-        """The cell's id."""
-        return spec.digest(self)
-
-
-@dataclass(frozen=True)
-class Say:
-    """An ask cell whose answers are sampled in the model's own words."""
-
-    model: str
-    dtype: str
-    fit: str
-    questions: str
-    template: Template
-    sampling: Sampling
-
-    @property
-    def id(self) -> str:
-        """The cell's id."""
-        return spec.digest(self)
-
-
-@dataclass(frozen=True)
-class Read:
-    """An ask cell in which passages are read, not answered."""
-
-    model: str
-    dtype: str
-    fit: str
-    passages: str
-
-    @property
-    def id(self) -> str:
-        """The cell's id."""
-        return spec.digest(self)
 
 
 @final
@@ -100,6 +30,7 @@ class Bench:
         train_dtype, score_dtype: the weights' type in fits and in quoted scores.
         cache_gib: memory for what is kept of prompts, for each loaded type, GiB; what is beyond it lies in `kept` in the
             store's folder while the process lives.
+        depth: how many blocks the model has; 0 asks its files.
     """
 
     def __init__(
@@ -110,10 +41,12 @@ class Bench:
         score_dtype: str = "float32",
         cache_gib: float = 1.5,
         device: str = "cpu",
+        depth: int = 0,
     ) -> None:
         self.local, self.store = local, store
         self.train_dtype, self.score_dtype = train_dtype, score_dtype
         self.cache_gib, self.device = cache_gib, device
+        self._depth = depth
         self._models: dict[str, hf.Model] = {}
         self._digests: dict[int, tuple[Questions, str]] = {}
 
@@ -122,6 +55,12 @@ class Bench:
         if dtype not in self._models:
             self._models[dtype] = load.load(self.local, dtype, self.cache_gib, self.device, self.store.root / "kept")
         return self._models[dtype]
+
+    @property
+    def depth(self) -> int:
+        """How many blocks the model has; needs no weights."""
+        self._depth = self._depth or load.depth(self.local)
+        return self._depth
 
     def fit_cell(self, examples: Sequence[Question], recipe: Recipe, polarity: Polarity, seed: int) -> Fit:
         """The description of that fit."""
@@ -161,7 +100,7 @@ class Bench:
     ) -> Intervention:
         """The fitted intervention, from its cell or made now; what it needs is fitted first.
 
-        A control's `needs` are fitted at polarity `high`.
+        What it needs is fitted at its own polarity where it `follows`, at `high` otherwise.
 
         Raises:
             FitFailed: the fit diverged; nothing is kept.
@@ -171,13 +110,15 @@ class Bench:
         with cell.locked():
             if cell.whole():
                 return Intervention.load(cell.path("delta.safetensors"))
-            given = [self.fit(examples, needed, "high", seed, on_step) for needed in recipe.needs]
+            theirs = polarity if recipe.follows else "high"
+            given = [self.fit(examples, needed, theirs, seed, on_step) for needed in recipe.needs]
             started = time.monotonic()
             model = self.model(self.train_dtype)
             made = recipe.fit(model, examples, polarity, seed, given, lambda step, steps, loss: on_step(step / steps))
             losses = made.provenance.get("losses", [])
             kept = Intervention(made.deltas, made.positions, {
                 "recipe": spec.plain(recipe), "polarity": polarity, "seed": seed, "model": self.local.identity, "examples": description.examples,
+                "made": {name: told for name, told in made.provenance.items() if name != "losses"},
             })  # fmt: skip
             with replacing(cell.path("delta.safetensors")) as path:
                 kept.save(path)
@@ -200,7 +141,7 @@ class Bench:
         cell = self.store.cell(description.id)
         with cell.locked():
             if cell.whole():
-                return _answers(read_lines(cell.path("answers.jsonl")))
+                return answers(read_lines(cell.path("answers.jsonl")))
             one_of_each(questions)
             started = time.monotonic()
             path = cell.path("answers.jsonl")
@@ -218,7 +159,7 @@ class Bench:
                 append_lines(path, [spec.plain(answer)])
                 on_step(done / len(questions))
             self._finish(cell, description, started, touched=spec.plain(touched))
-            return _answers(read_lines(cell.path("answers.jsonl")))
+            return answers(read_lines(cell.path("answers.jsonl")))
 
     def _asked(
         self, model: hf.Model, left: Questions, by: Intervention | None, how: Ask | Say | Read, touched: batch.Touched
@@ -242,11 +183,50 @@ class Bench:
             else:
                 yield from ask(model, cast(Sequence[Question], left), how.template)
 
+    def look_cell(
+        self, readout: Readout, fits: Sequence[str], questions: Questions = (), *, fast: bool = False
+    ) -> Look:
+        """The description of that look; `fits` are fit cells' ids.
+
+        Args:
+            fast: look in the training type, for sweeps in which rounding averages out over many questions.
+        """
+        dtype = self.train_dtype if fast else self.score_dtype
+        return Look(self.local.identity, dtype, tuple(fits), self._digest(questions), readout)
+
+    def look(
+        self,
+        readout: Readout,
+        fits: Sequence[str],
+        given: Sequence[Intervention],
+        questions: Questions = (),
+        on_step: OnStep = lambda _: None,
+        *,
+        fast: bool = False,
+    ) -> Seen:
+        """What is seen inside the model, from its cell or looked up now.
+
+        Args:
+            given: the interventions of `fits`, in their order.
+            fast: as for `look_cell`.
+        """
+        description = self.look_cell(readout, fits, questions, fast=fast)
+        cell = self.store.cell(description.id)
+        with cell.locked():
+            if not cell.whole():
+                started = time.monotonic()
+                seen = readout.look(self.model(description.dtype), given, questions, on_step)
+                with replacing(cell.path("numbers.safetensors")) as path:
+                    save_file({k: v.detach().cpu().contiguous().clone() for k, v in seen.numbers.items()}, path)
+                write_json(cell.path("words.json"), {k: list(v) for k, v in seen.words.items()})
+                self._finish(cell, description, started)
+        return looked(self.store, description.id)
+
     def score(self, id: str) -> tuple[Score, ...]:
         """The scores of an ask cell; see `rescore`."""
         return rescore(self.store, id)[1]
 
-    def _finish(self, cell: Cell, description: Fit | Ask | Say | Read, started: float, **more: Any) -> None:
+    def _finish(self, cell: Cell, description: Fit | Ask | Say | Read | Look, started: float, **more: Any) -> None:
         write_json(cell.path("spec.json"), {"schema": spec.SCHEMA, **spec.plain(description)})
         write_json(
             cell.path("env.json"), {**environment(self.device), "seconds": round(time.monotonic() - started, 2), **more}
@@ -257,52 +237,3 @@ class Bench:
         """How long that cell took when it was made; 0 when there is none."""
         path = self.store.cell(id).path("env.json")
         return float(read_json(path)["seconds"]) if path.is_file() else 0.0
-
-
-def asked(store: Store, id: str) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[Any, ...]]:
-    """What an ask cell holds: its questions, the prompts' texts as the model saw them, its answers, all of one kind.
-
-    Raises:
-        BadFile: there is no such finished cell.
-    """
-    cell = store.cell(id)
-    if not cell.whole():
-        raise BadFile(
-            f"{cell.folder}: not a finished ask cell; one is needed. Ask first, or give the id that `selfaware ask` printed."
-        )
-    rows = read_lines(cell.path("questions.jsonl"))
-    kind = {"Question": Question, "Open": Open, "Passage": Passage}
-    questions = tuple(spec.build(kind[row["question"]["is"]], row["question"]) for row in rows)
-    return questions, tuple(row["text"] for row in rows), _answers(read_lines(cell.path("answers.jsonl")))
-
-
-def rescore(store: Store, id: str) -> tuple[tuple[Any, ...], tuple[Score, ...]]:
-    """An ask cell's questions and the scores of its answers, written beside them as `scores.jsonl` (value, or null with a reason)."""
-    questions, _, answers = asked(store, id)
-    made = scored(questions, answers)
-    path = store.cell(id).path("scores.jsonl")
-    if not path.is_file():
-        with replacing(path) as temporary:
-            append_lines(temporary, [spec.plain(s) for s in made])
-    return questions, made
-
-
-def scored(questions: Sequence[Any], answers: Sequence[Any]) -> tuple[Score, ...]:
-    """Scores of the kind that the questions ask for: options in nats, open answers from 0 to 1, passages in nats per token."""
-    if questions and isinstance(questions[0], Open):
-        return parse.scores(questions, answers)
-    return (
-        damage.scores(questions, answers)
-        if questions and isinstance(questions[0], Passage)
-        else options.scores(questions, answers)
-    )
-
-
-def _answers(rows: Sequence[dict[str, Any]]) -> Any:
-    kinds: dict[str, type] = {"Answer": Answer, "Said": Said, "Reading": Reading}
-    try:
-        return tuple(spec.build(kinds[row["is"]], row) for row in rows)
-    except (TypeError, KeyError) as error:
-        raise BadFile(
-            f"answers: {error}; rows of one kind of answer are needed. Delete the cell and run again."
-        ) from error

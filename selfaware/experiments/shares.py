@@ -1,0 +1,79 @@
+"""One arm's effect as a share of another's: estimates, rows, figure, verdict. Knows measured effects, no claim."""
+
+from collections.abc import Sequence
+
+from selfaware import stats
+from selfaware.experiments.arms import Arm, ByFamily
+from selfaware.experiments.measures import Measured
+from selfaware.report.page import Figure, Mark, Panel
+from selfaware.types import Estimate, Row, Verdict3
+
+
+def recovered(found: Measured, arm: Arm, of: Arm, effect: str) -> Estimate:
+    """The arm's effect over the other's, with Fieller's interval; undefined where the other's interval holds zero.
+
+    Paired by seed and family: both must have the same replicates, and where a cell failed there is no share.
+    """
+    return stats.ratio(*_paired(found, arm, of, effect), unit=f"share of {of.label}")
+
+
+def beyond(found: Measured, arm: Arm, of: Arm, effect: str, share: float) -> Estimate:
+    """The arm's effect minus `share` of the other's: above zero, it is not inferior by more than 1 − `share`."""
+    first, second = _paired(found, arm, of, effect)
+    less: list[ByFamily] = [{k: None if v is None else share * v for k, v in row.items()} for row in second]
+    return stats.estimate(stats.difference(first, less) if first else [], found.effects[arm.name, effect].unit)
+
+
+def _paired(found: Measured, arm: Arm, of: Arm, effect: str) -> tuple[list[ByFamily], list[ByFamily]]:
+    first, second = found.values[arm.name, effect], found.values[of.name, effect]
+    return (first, second) if len(first) == len(second) else ([], [])
+
+
+def row(found: Measured, arm: Arm, of: Arm, effect: str, name: str, set: str, model: str, domain: str) -> Row:
+    """The share as a row of the summary."""
+    return Row.of(
+        recovered(found, arm, of, effect), measure=name, kind="absolute", model=model, domain=domain, method=arm.label,
+        polarity="effect", site=arm.site, positions=arm.positions, questions=set, reference=of.label,
+    )  # fmt: skip
+
+
+def figure(
+    found: Measured, arms: Sequence[Arm], of: Arm, panels: Sequence[tuple[str, str]], name: str, title: str
+) -> Figure:
+    """One panel for each effect: the shares of all arms, with a line at the whole."""
+    drawn = []
+    for effect, heading in panels:
+        known = [a for a in arms if (a.name, effect) in found.values]
+        if known and (of.name, effect) in found.values:
+            marks = tuple(Mark(a.label, recovered(found, a, of, effect), "", a.role) for a in known)
+            drawn.append(Panel(heading, f"share of {of.label}", marks, zero=1.0))
+    caption = f"The arm's effect over that of {of.label}, with Fieller's interval; the line is the whole of it. Undefined where that effect's own interval holds zero."
+    return Figure(name, title, caption, tuple(drawn))
+
+
+def answer(
+    found: Measured, arm: Arm, of: Arm, effect: str, share: float, *, usable: bool = True
+) -> tuple[Verdict3, str]:
+    """Whether the arm has at least that share of the other's effect; judged only where the other has an effect.
+
+    By the difference effect − share · other, and not by the ratio, whose interval is wide where the other's is close to zero.
+
+    Args:
+        usable: whether the questions passed their own check.
+    """
+    if not usable:
+        return "unclear", "instrument"
+    whole = found.effects[of.name, effect]
+    if not whole.excludes_zero() or (whole.low or 0.0) <= 0:
+        return "unclear", f"{of.label} has no established effect of its own"
+    said, why = stats.at_least(beyond(found, arm, of, effect, share), 0.0)
+    if why.startswith(("at least", "less than")):
+        return said, f"{'not ' if said == 'yes' else ''}inferior to {share:.0%} of {of.label}"
+    return said, f"it may have less or more than {share:.0%} of {of.label}" if why.startswith("the interval") else why
+
+
+def text(found: Measured, arm: Arm, of: Arm, effect: str) -> str:
+    """Both effects and the share, for a verdict."""
+    own, whole = found.effects[arm.name, effect], found.effects[of.name, effect]
+    part = stats.spoken(recovered(found, arm, of, effect)).replace("+", "")
+    return f"{arm.label}: {stats.spoken(own)}; {of.label}: {stats.spoken(whole)} {whole.unit}; share {part}."
