@@ -24,7 +24,7 @@ from selfaware.models.hf import Model
 from selfaware.types import Site
 
 SIDE = 2048
-TIMES = 3
+TIMES = 5
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Stage:
     Attributes:
         tokens: that can go through the blocks at once.
         operations: needed at least.
-        seconds: taken.
-        possible: seconds that they take at the rate of the large matrix product, measured just before.
-        share: possible / seconds.
+        seconds: taken, the median of some runs.
+        possible: seconds that they take at the rate of the large matrix product, the median of those measured just before each run.
+        share: possible / seconds, the median of the runs' own.
         share_same_shapes: the same with the rate of a block's own linear layers on so many tokens.
         spent: share of the profiled time by what it went to.
     """
@@ -187,7 +187,7 @@ def stages(model: Model, works: Sequence[Work], asked: data.Asked) -> Iterator[S
             whole_texts = sum(len(q.prompt) for q in scored)
             each = plan.strengths * len(scored) if plan.positions == "last_prompt" else whole_texts
             run = ours.grid(model, plan, questions, ours.vectors(model, plan, scored))
-            yield _stage(model, names[plan], each, grid_operations(model, plan, scored), _around(_seconds_of(run), 1))
+            yield _stage(model, names[plan], each, grid_operations(model, plan, scored), _around(_seconds_of(run)))
 
 
 def _seconds_of(run: Callable[[], Run]) -> Callable[[], float]:
@@ -195,22 +195,27 @@ def _seconds_of(run: Callable[[], Run]) -> Callable[[], float]:
 
 
 def _stage(model: Model, name: str, tokens: int, operations: float, timed: Timed) -> Stage:
-    rate, own = product_rate(model.dtype), layer_rate(model, tokens)
-    seconds = timed(None)
+    """The stage's share of the limit: the rate is taken just before each run, since machines change their pace within seconds."""
+    timed(None)
+    found = []
+    for _ in range(TIMES):
+        rate, own = product_rate(model.dtype), layer_rate(model, tokens)
+        seconds = timed(None)
+        found.append((operations / rate / seconds, operations / own / seconds, seconds, operations / rate))
     profile = Profile()
     timed(profile)
+    share, same, seconds, possible = (statistics.median(values) for values in zip(*found, strict=True))
     return Stage(
-        name, model.name, tokens, operations, seconds, operations / rate, operations / rate / seconds,
-        operations / own / seconds, profile.shares(head_axes(model)),
-    )  # fmt: skip
+        name, model.name, tokens, operations, seconds, possible, share, same, profile.shares(head_axes(model))
+    )
 
 
-def _around(run: Callable[[], float], times: int = TIMES) -> Timed:
-    """The median of some runs, or one under the profiler."""
+def _around(run: Callable[[], float]) -> Timed:
+    """A run, under the profiler where there is one."""
 
     def timed(profile: Profile | None) -> float:
         if profile is None:
-            return statistics.median(run() for _ in range(times))
+            return run()
         with profiled(profile):
             return run()
 
@@ -253,7 +258,7 @@ def _suffix(model: Model, rows: Sequence[Row], block: int) -> Timed:
             return _clocked(lambda: same.logprobs(rows, batch=len(rows)))
 
     run()
-    return _around(run, 5)
+    return _around(run)
 
 
 def _step(model: Model, plan: Fits, questions: Sequence[object]) -> Timed:

@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfaware import stats
+from selfaware.errors import BadData
 from selfaware.experiments.arms import Arm, Asked, ByFamily, Read, View
 from selfaware.experiments.comparison import Comparison
+from selfaware.interventions.lora import Lora
+from selfaware.interventions.snapshot import Snapshot
+from selfaware.interventions.train import run_length
 from selfaware.metrics import options
 from selfaware.report.page import Curves, Figure, Line, Role
-from selfaware.types import Estimate
+from selfaware.types import POLARITIES, Estimate, Polarity, Question
 
 Array = NDArray[Any]
 UNASKED = ("none",)
@@ -53,6 +57,10 @@ class Path:
                     found.setdefault(number, []).append(_mean(values[0]))
         return {number: np.array(v) for number, v in found.items() if len(v) == len(self.steps)}
 
+    def onsets(self, made: Comparison, asked: Asked, read: Read, share: float) -> dict[int, float]:
+        """By replicate, the step at which the effect begins; see `onset`."""
+        return {at: onset(self.steps, line, share) for at, line in self.effects(made, asked, read).items()}
+
     def directions(self, made: Comparison, view: View) -> dict[int, list["Walk"]]:
         """By replicate, the walk of its tensors at each polarity; a replicate that lacks a look is left out."""
         found: dict[int, list[Walk]] = {}
@@ -69,6 +77,45 @@ class Path:
         """The effect over the steps."""
         known = [(step, found[arm.name, effect]) for step, arm in zip(self.steps, self.arms, strict=True) if (arm.name, effect) in found]  # fmt: skip
         return Line(label, tuple(float(s) for s, _ in known), tuple(e for _, e in known), "", role)
+
+
+def snapshots(
+    name: str,
+    label: str,
+    role: Role,
+    of: Lora,
+    examples: tuple[Question, ...],
+    setting: str,
+    every: int,
+    sets: tuple[str, ...],
+    sets_at_end: tuple[str, ...],
+    polarities: tuple[Polarity, ...] = POLARITIES,
+) -> Path:
+    """A run as arms, one every so many steps and the finished fit.
+
+    Args:
+        role: of the finished fit; its snapshots are controls where it is one.
+        setting: the name of `every`, for a message.
+        sets, sets_at_end: what the snapshots are asked, and the finished fit.
+
+    Raises:
+        BadData: fewer than three snapshots.
+    """
+    total = run_length(examples, of.training)
+    steps = (*range(every, total, every), total) if every > 0 else ()
+    if len(steps) < 3:
+        raise BadData(
+            f"snapshots of {label}: one every {every} of {total} steps; three at least are needed. Set {setting} to 1 up to {(total - 1) // 2}, or train longer."
+        )
+    beside: Role = "control" if role == "control" else "arm"
+    arms = [
+        Arm(f"{name}-{step}", f"{label}, step {step}", beside, (Snapshot(of, step),), examples,
+            f"The run of {label} after {step} of {total} steps.", of.site, of.positions, sets=sets, polarities=polarities)
+        for step in steps[:-1]
+    ]  # fmt: skip
+    about = f"{of.label} on {of.site}, after all {total} steps ({label})."
+    end = Arm(name, label, role, (of,), examples, about, of.site, of.positions, sets=sets_at_end, polarities=polarities)
+    return Path(steps, (*arms, end))
 
 
 @dataclass(frozen=True)

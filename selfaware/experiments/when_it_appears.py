@@ -13,15 +13,13 @@ from selfaware.experiments.comparison import Comparison
 from selfaware.experiments.measures import NATS, Measured
 from selfaware.experiments.paths import UNASKED, Path
 from selfaware.experiments.shared import Shared
-from selfaware.interventions.lora import Lora
 from selfaware.interventions.snapshot import Snapshot
-from selfaware.interventions.train import run_length
 from selfaware.metrics import options
 from selfaware.readouts import probe
 from selfaware.readouts.weights import Weights
-from selfaware.report.page import Claim, Curves, Figure, Role
+from selfaware.report.page import Claim, Curves, Figure
 from selfaware.stages import Bench
-from selfaware.types import Estimate, Polarity, Question, Row, Site, Verdict
+from selfaware.types import Estimate, Question, Row, Site, Verdict
 
 NAME = "when-it-appears"
 TITLE = "When it appears: the path of a fit, step by step"
@@ -45,6 +43,8 @@ CLAIMS = (
 HEADLINE = ("onset", "onset_gap", "turn", "turn_gap", "probe_accuracy", "choice_score_effect", "self_effect")
 SCALES = ("smoke", "small", "full")
 STEPS, GATE, START = "steps", "a·x, trained", "a·x, untrained"
+NEAR_CHANCE = 0.1
+"""Of a share right, so far from one half counts as chance."""
 TITLES = {"choices": "choices", "self": "about itself", "twin": "impersonal twins", "described": "trained statements"}
 CONTRASTS = (("self", "choices"), ("self", "twin"))
 Numbered = Mapping[int, float]
@@ -102,43 +102,21 @@ def runs(domain: loader.Domain, chosen: Settings) -> dict[str, Path]:
         raise BadData(
             f"when-it-appears: share={chosen.share:g}, margin={chosen.margin:g}; shares of a peak and of all steps, above 0 and at most 1, are needed. Set them so."
         )
-    common = chosen.shared
+    common, at = chosen.shared, paths.snapshots
     lora, examples = common.templated(common.lora), common.examples(domain)
     shuffled = replace(lora, training=replace(lora.training, shuffle_labels=True))
     asked = ("choices", "self", "twin")
     # With shuffled labels there is no polarity to train towards: one will do.
     made = {
-        "lora": _path("lora", lora.label, "primary", lora, examples, chosen.every, asked, ()),
-        "shuffled": _path("shuffled", "shuffled labels", "control", shuffled, examples, chosen.every, UNASKED, ("choices",), ("high",)),
+        "lora": at("lora", lora.label, "primary", lora, examples, "every", chosen.every, asked, ()),
+        "shuffled": at("shuffled", "shuffled labels", "control", shuffled, examples, "every", chosen.every, UNASKED, ("choices",), ("high",)),
     }  # fmt: skip
     if domain.has("described"):
         training = replace(lora.training, learning_rate=chosen.described_rate, epochs=chosen.described_epochs)
         own = domain.questions("described")[: common.cut]
         of, sets = replace(lora, training=training), ("self", "described")
-        made["described"] = _path("described", "trained on self-descriptions", "arm", of, own, chosen.described_every, sets, sets)  # fmt: skip
+        made["described"] = at("described", "trained on self-descriptions", "arm", of, own, "described_every", chosen.described_every, sets, sets)  # fmt: skip
     return made
-
-
-def _path(
-    name: str, label: str, role: Role, of: Lora, examples: tuple[Question, ...], every: int, asked: tuple[str, ...],
-    at_end: tuple[str, ...], polarities: tuple[Polarity, ...] = ("high", "low"),
-) -> Path:  # fmt: skip
-    total = run_length(examples, of.training)
-    steps = (*range(every, total, every), total) if every > 0 else ()
-    if len(steps) < 3:
-        raise BadData(
-            f"when-it-appears: a snapshot every {every} steps of {total} ({name}); three snapshots at least are needed. Set {'described_' * (name == 'described')}every to {max(1, (total - 1) // 2)} or less, or train longer."
-        )
-    arms = [
-        Arm(f"{name}-{step}", f"{label}, step {step}", "control" if role == "control" else "arm", (Snapshot(of, step),), examples,
-            f"The run of {label} after {step} of {total} steps.", of.site, of.positions, sets=asked, polarities=polarities)
-        for step in steps[:-1]
-    ]  # fmt: skip
-    about = f"{of.label} on {of.site}, after all {total} steps ({label})."
-    arms.append(
-        Arm(name, label, role, (of,), examples, about, of.site, of.positions, sets=at_end, polarities=polarities)
-    )
-    return Path(steps, tuple(arms))
 
 
 def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Comparison:
@@ -177,15 +155,21 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     margins = {name: first_look.margin(domain, name) for name in checks}
     every, seeds = _found(made, domain, chosen), len(made.seeds)
     run, (weights, gate, stream) = every["lora"], made.views
-    begins = _onsets(made, every, chosen)
-    begun = {key: _over(values, seeds, made.named[key[1]]) for key, values in begins.items()}
+    begins = _onsets(made, every, chosen.share)
+    sure = {key: _begins(found, every[key[0]], key[1]) for key in begins}
+    begun = {key: _over(_each(values, seeds), sure[key], made.named[key[1]]) for key, values in begins.items()}
     walks = {name: every[name].directions(made, weights) for name in ("lora", "shuffled")}
     turns = {name: {at: paths.turn(w) for at, w in walk.items()} for name, walk in walks.items()}
-    gaps = {name: _gap(turn, begins["lora", "choices"], seeds) for name, turn in turns.items()}
-    gaps["report"] = _gap(begins["lora", "self"], begins["lora", "choices"], seeds)
+    start = begins["lora", "choices"]
+    gaps = {name: _over(_each(turn, seeds, start), sure["lora", "choices"]) for name, turn in turns.items()}
+    both = sure["lora", "choices"] and sure["lora", "self"]
+    gaps["report"] = _over(_each(begins["lora", "self"], seeds, start), both)
     read = {GATE: run.end, START: made.named_arm("start")}
     told = [probing.told(made, pair, gate, read, stream, chosen.ridge) for pair in CONTRASTS]
-    rows = [*found.rows, *_rows(every, begun, {n: _over(t, seeds) for n, t in turns.items()}, gaps, model, domain.name)]
+    rows = [
+        *found.rows,
+        *_rows(every, begun, {n: _over(_each(t, seeds), True) for n, t in turns.items()}, gaps, model, domain.name),
+    ]
     rows += probing.rows(told, run.end.site, model, domain.name)
     usable = "self" not in checks or checks["self"].sensitive
     verdicts = (
@@ -211,42 +195,45 @@ def _found(made: Comparison, domain: loader.Domain, chosen: Settings) -> dict[st
 
 # when things begin ------------------------------------------------------------------------------------------------------
 
+EFFECTS = {
+    "choices": "choice_score_effect",
+    "self": "self_effect",
+    "twin": "twin_effect",
+    "described": "described_effect",
+}
+"""Choices are scored in the unit of the statements, nats, not as shares: a share is at its end long before the scores are."""
 
-def _onsets(made: Comparison, runs: Mapping[str, Path], chosen: Settings) -> dict[tuple[str, str], Numbered]:
-    """By run and question set, each seed's onset.
 
-    Choices are scored in the unit of the statements, nats, not as shares: a share is at its end long before the scores are.
-    """
+def _onsets(made: Comparison, runs: Mapping[str, Path], share: float) -> dict[tuple[str, str], Numbered]:
+    """By run and question set, each seed's onset."""
     wanted = [("lora", name) for name in ("choices", "self", "twin")]
     wanted += [("described", name) for name in ("self", "described")] if "described" in runs else []
-    found: dict[tuple[str, str], Numbered] = {}
-    for name, set in wanted:
-        each = runs[name].effects(made, made.named[set], options.scores)
-        found[name, set] = {at: paths.onset(runs[name].steps, line, chosen.share) for at, line in each.items()}
-    return found
+    return {(name, set): runs[name].onsets(made, made.named[set], options.scores, share) for name, set in wanted}
 
 
-def _over(values: Numbered, seeds: int, asked: Asked | None = None) -> Estimate:
-    families = len(set(asked.families.values())) if asked else 0
-    return paths.over_seeds([values.get(at, math.nan) for at in range(seeds)], STEPS, families)
-
-
-def _gap(first: Numbered, second: Numbered, seeds: int) -> Estimate:
-    each = [first.get(at, math.nan) - second.get(at, math.nan) for at in range(seeds)]
-    return paths.over_seeds(each, STEPS)
-
-
-def _begins(found: Measured, run: Path, effect: str) -> bool:
-    """Whether the finished fit has an effect in the direction of its training."""
-    end = found.effects[run.end.name, effect]
+def _begins(found: Measured, run: Path, set: str) -> bool:
+    """Whether the finished fit has an effect in the direction of its training; without one there is nothing to begin."""
+    end = found.effects[run.end.name, EFFECTS[set]]
     return end.low is not None and end.low > 0
+
+
+def _each(values: Numbered, seeds: int, less: Numbered | None = None) -> list[float]:
+    """A number for each seed, less another; not a number where one is missing."""
+    return [values.get(at, math.nan) - (0.0 if less is None else less.get(at, math.nan)) for at in range(seeds)]
+
+
+def _over(values: Sequence[float], begins: bool, asked: Asked | None = None) -> Estimate:
+    """Over the seeds; undefined where there is nothing to begin."""
+    if not begins:
+        return Estimate(None, None, None, 0, len(values), STEPS, why="no established effect, so no onset")
+    return paths.over_seeds(values, STEPS, len(set(asked.families.values())) if asked else 0)
 
 
 def _rotation(found: Measured, run: Path, gaps: Mapping[str, Estimate], every: int) -> Verdict:
     """Judged where behaviour begins at all, and only if a run that has nothing to learn does not turn at the same step."""
     gap, other = gaps["lora"], gaps["shuffled"]
     text = f"Largest turn minus onset of choices: {stats.spoken(gap)} steps; that of the run on shuffled labels minus the same onset: {stats.spoken(other)}. Margin: {every} steps."
-    if not _begins(found, run, "choice_score_effect"):
+    if not _begins(found, run, "choices"):
         return Verdict("rotation-at-onset", "unclear", "choices do not follow the training, so nothing begins", text)
     said, why = stats.inside(gap, every)
     if said == "yes" and stats.inside(other, every)[0] != "no":
@@ -264,9 +251,9 @@ def _together(
     text = f"Onsets, in steps of {run.steps[-1]}: {'; '.join(told)}. Self-report minus choices: {stats.spoken(gap)}. Trained on self-descriptions: {'; '.join(positive) or 'not run'}."
     if not usable:
         return Verdict(claim, "unclear", "instrument", text)
-    if not _begins(found, run, "choice_score_effect"):
+    if not _begins(found, run, "choices"):
         return Verdict(claim, "unclear", "choices do not follow the training, so nothing begins", text)
-    if not _begins(found, run, "self_effect"):
+    if not _begins(found, run, "self"):
         still, why = stats.inside(found.effects[run.end.name, "self_effect"], least)
         if still == "yes":
             return Verdict(claim, "no", f"choices begin, self-report never does: {why}", text)
@@ -277,7 +264,7 @@ def _together(
 def _gate(told: probing.Told) -> Verdict:
     """Both less the half that chance gives."""
     trained, start = (_less_half(told.by[name]) for name in (GATE, START))
-    said, why = stats.verdict(trained, [(START, start)], 0.1)
+    said, why = stats.verdict(trained, [(START, start)], NEAR_CHANCE)
     return Verdict("gate-knows-self", said, why, f"Share of prompts told apart, {told.text}.")
 
 

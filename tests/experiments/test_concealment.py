@@ -14,6 +14,7 @@ from selfaware.errors import BadData
 from selfaware.experiments import concealment, run
 from selfaware.experiments.arms import Asked, Read, Replicate
 from selfaware.experiments.comparison import Comparison
+from selfaware.experiments.measures import Measure
 from selfaware.experiments.shared import smoke
 from selfaware.metrics import options
 from selfaware.stages import Bench
@@ -188,7 +189,7 @@ class TestWholeRun:
             return tuple(Score(g, f, value) for g, f in asked.families.items())
 
         monkeypatch.setattr(Comparison, "scores", scores)
-        by = {f"self{k}_effect": concealment.Measure("report_score", f"self{k}_effect", f"self{k.replace('_', '-')}", options.scores, "nats") for k in ("", "_hide")}  # fmt: skip
+        by = {f"self{k}_effect": Measure("report_score", f"self{k}_effect", f"self{k.replace('_', '-')}", options.scores, "nats") for k in ("", "_hide")}  # fmt: skip
         assert concealment.moved(made, by, made.arm("primary"), "self", "hide").value == pytest.approx(0.0)
 
     def test_refused(self, bench: Bench, toy: loader.Domain, under: loader.Domain) -> None:

@@ -10,7 +10,7 @@ import pytest
 from selfaware import spec
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import faithfulness, points, run
+from selfaware.experiments import faithfulness, pictures, points, run
 from selfaware.experiments.arms import Asked, Read, Replicate
 from selfaware.experiments.comparison import Comparison
 from selfaware.experiments.points import Run
@@ -155,7 +155,7 @@ def findings(
         return tuple(Score(g, f, move + 0.05 * rng.normal()) for g, f in asked.families.items())
 
     monkeypatch.setattr(Comparison, "scores", scores)
-    monkeypatch.setattr(faithfulness.pictures, "unread", lambda *_: faithfulness.points.table(()))
+    monkeypatch.setattr(pictures, "unread", lambda *_: points.table(()))
     found = faithfulness.findings(made, toy, chosen, "tiny")
     assert [v.claim for v in found.verdicts] == [c.name for c in faithfulness.CLAIMS]
     return {v.claim: (v.answer, v.reason) for v in found.verdicts}

@@ -3,12 +3,13 @@
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from selfaware import spec
+from selfaware import spec, stats
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.experiments import how_much_data, run, subsets, topics
@@ -77,7 +78,7 @@ class TestDraws:
         sizes = (1, 16, 32, 64, 128, 228)
         drawn = [{q.group for q in subsets.drawn(questions, n, 3)} for n in sizes]
         assert [len(d) for d in drawn] == list(sizes)
-        assert all(small < large for small, large in zip(drawn, drawn[1:], strict=False))
+        assert all(small < large for small, large in pairwise(drawn))
         some = subsets.drawn(questions, 32, 3)
         assert len(some) == 64, "both orders of each row"
         assert len({q.family for q in some}) > 20, "not whole topics"
@@ -187,12 +188,12 @@ class TestVerdicts:
         families, wrong, uncorrected = [f"f{n}" for n in range(8)], 0, 0
         for trial in range(20):
             rng = np.random.default_rng(trial)
-            short = {
+            short: dict[str, list[dict[str, float | None]]] = {
                 f"fold {k}": [{f: float(v) for f, v in zip(families, row, strict=True)} for row in rng.normal(size=(5, 1)) + 0.3 * rng.normal(size=(5, 8))]
                 for k in range(50)
             }  # fmt: skip
             wrong += topics.every_fold(short, "u")[0] == "no"
-            uncorrected += any(topics.stats.at_least(topics.stats.estimate(v, "u"), 0.0)[0] == "no" for v in short.values())  # fmt: skip
+            uncorrected += any(stats.at_least(stats.estimate(v, "u"), 0.0)[0] == "no" for v in short.values())  # fmt: skip
         assert uncorrected >= 10
         assert wrong <= 3
 
@@ -249,7 +250,7 @@ class TestWholeRun:
 
     @pytest.mark.parametrize("odd", [{"rows": "4,99"}, {"few": "3"}, {"epochs": ""}, {"epochs": "0,2"}, {"folds": "1"}])
     def test_what_cannot_be_is_refused(self, bench: Bench, toy: loader.Domain, odd: dict[str, str]) -> None:
-        with pytest.raises(BadData, match="Set them so|Use --set"):
+        with pytest.raises(BadData, match=r"Set them so|Use --set"):
             run.plan("how-much-data", bench, toy, "smoke", {**SMALL, **odd})
 
     def test_scales(self) -> None:

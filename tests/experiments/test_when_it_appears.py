@@ -249,7 +249,7 @@ class TestPaths:
 class TestSettings:
     def test_bad_ones(self, bench: Bench, toy: loader.Domain) -> None:
         for name, value, message in (
-            ("every", "3", "three snapshots"), ("every", "0", "three snapshots"), ("described_every", "3", "Set described_every"),
+            ("every", "3", "three at least"), ("every", "0", "Set every to 1 up to 2"), ("described_every", "3", "Set described_every"),
             ("share", "0", "shares of a peak"), ("margin", "1.5", "shares of a peak"),
         ):  # fmt: skip
             with pytest.raises(BadData, match=message):
