@@ -205,9 +205,7 @@ def _stage(model: Model, name: str, tokens: int, operations: float, timed: Timed
     profile = Profile()
     timed(profile)
     share, same, seconds, possible = (statistics.median(values) for values in zip(*found, strict=True))
-    return Stage(
-        name, model.name, tokens, operations, seconds, possible, share, same, profile.shares(head_axes(model))
-    )
+    return Stage(name, model.name, tokens, operations, seconds, possible, share, same, profile.shares(head_axes(model)))
 
 
 def _around(run: Callable[[], float]) -> Timed:

@@ -25,6 +25,9 @@ from selfaware.types import (
 )
 
 ByFamily = dict[str, float | None]
+Kept = list[ByFamily | None]
+"""One table for each replicate of an arm, in their order; None where a cell of either polarity failed."""
+
 Read = Callable[[Any, Any], Sequence[Score]]
 """Questions and their answers to a value for each group: a measure of `metrics`."""
 

@@ -59,7 +59,9 @@ class Settings:
 def settings(scale: str) -> Settings:
     """The settings of a scale: `full` adds sites, epochs and seeds."""
     if scale == "smoke":
-        return Settings(limit=4, epochs=(1,), rates=(0.01,), more_vector_rates=(), wide_rates=(), kls=(0.0,), passages=2)
+        return Settings(
+            limit=4, epochs=(1,), rates=(0.01,), more_vector_rates=(), wide_rates=(), kls=(0.0,), passages=2
+        )
     if scale == "full":
         every = ("5", "10", "15", "20", "25")
         return Settings(

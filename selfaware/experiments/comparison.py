@@ -7,7 +7,7 @@ from typing import Any, cast, final
 from numpy.typing import NDArray
 
 from selfaware import stages, stats
-from selfaware.experiments.arms import Arm, Asked, ByFamily, Read, Replicate, View, name_of, tokens
+from selfaware.experiments.arms import Arm, Asked, ByFamily, Kept, Read, Replicate, View, name_of, tokens
 from selfaware.interventions.base import Intervention, Recipe
 from selfaware.launch import Job
 from selfaware.metrics import options
@@ -206,15 +206,21 @@ class Comparison:
         Args:
             by: how scores become values; by group instead of by family for single items.
         """
-        sides: list[list[ByFamily]] = [[], []]
+        return [values for values in self.effects(asked, arm, read, by) if values is not None]
+
+    def effects(
+        self, asked: Asked, arm: Arm, read: Read, by: Callable[[Sequence[Score]], ByFamily] = options.by_family
+    ) -> Kept:
+        """The same for every replicate in its place, None where a cell of either polarity failed: so that arms and sets pair."""
         base = [by(s) for s in self.all_scores(asked, None, "high", read)]
         runs = [self.replicates(arm, polarity) for polarity in arm.polarities]
+        made: Kept = []
         for pair in zip(*runs, strict=True):
             both = [self.scores(asked, of, read) for of in pair]
-            for side, got in zip(sides, both, strict=False):
-                if got is not None and None not in both:
-                    side.extend(stats.difference([by(got)], base))
-        return stats.half_difference(sides[0], sides[1]) if len(arm.polarities) > 1 else sides[0]
+            known = [stats.difference([by(got)], base) for got in both if got is not None]
+            whole = len(known) == len(both)
+            made.append((stats.half_difference(*known) if len(known) > 1 else known[0])[0] if whole else None)
+        return made
 
 
 def why_failed(failed: Mapping[str, str], jobs: Sequence[Job]) -> tuple[tuple[str, str], ...]:

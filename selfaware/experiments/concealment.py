@@ -183,7 +183,7 @@ def moved(made: Comparison, by: Mapping[str, Measure], arm: Arm, set: str, kind:
 
 def _less(made: Comparison, by: Mapping[str, Measure], arm: Arm, effects: tuple[str, str], share: float) -> Estimate:
     """The first effect minus `share` of the second."""
-    first, second = (paired.effects(made, made.named[by[e].set], arm, by[e].read) for e in effects)
+    first, second = (made.effects(made.named[by[e].set], arm, by[e].read) for e in effects)
     return estimated(arm, paired.apart(first, second, share), by[effects[0]].unit)
 
 

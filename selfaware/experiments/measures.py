@@ -1,10 +1,11 @@
 """What is measured on which question set, and the rows that come of it for every arm. Knows comparisons, no claim."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from selfaware import stats
-from selfaware.experiments.arms import Arm, ByFamily, Read, estimated
+from selfaware.experiments import paired
+from selfaware.experiments.arms import Arm, ByFamily, Kept, Read, estimated
 from selfaware.experiments.comparison import Comparison
 from selfaware.metrics import damage, options, parse
 from selfaware.types import POLARITIES, Answer, Estimate, Kind, Question, Row, Score
@@ -76,6 +77,7 @@ class Measured:
     Attributes:
         effects: by arm's name and effect's name.
         values: the same, as one table a replicate.
+        kept: the same, with None for a replicate of which a cell failed, so that arms and measures pair.
         base: by measure and set, the base model's level.
     """
 
@@ -83,6 +85,7 @@ class Measured:
     effects: Mapping[tuple[str, str], Estimate]
     values: Mapping[tuple[str, str], list[ByFamily]]
     base: Mapping[tuple[str, str], Estimate]
+    kept: Mapping[tuple[str, str], Kept] = field(default_factory=dict)
 
 
 def measured(made: Comparison, measures: Sequence[Measure], model: str, domain: str) -> Measured:
@@ -90,6 +93,7 @@ def measured(made: Comparison, measures: Sequence[Measure], model: str, domain: 
     rows: list[Row] = []
     effects: dict[tuple[str, str], Estimate] = {}
     values: dict[tuple[str, str], list[ByFamily]] = {}
+    kept: dict[tuple[str, str], Kept] = {}
     base: dict[tuple[str, str], Estimate] = {}
     named = made.named
 
@@ -117,7 +121,8 @@ def measured(made: Comparison, measures: Sequence[Measure], model: str, domain: 
                 found = estimated(arm, made.shift(asked, arm, polarity, m.read), m.unit)
                 row(_with(found, unread), m.level, "shift", arm, polarity, m.set, "base")
             if m.effect:
-                values[arm.name, m.effect] = made.effect(asked, arm, m.read)
+                kept[arm.name, m.effect] = made.effects(asked, arm, m.read)
+                values[arm.name, m.effect] = paired.known(kept[arm.name, m.effect])
                 unread = sum(made.unread(asked, arm, polarity, m.read) for polarity in arm.polarities)
                 effects[arm.name, m.effect] = _with(estimated(arm, values[arm.name, m.effect], m.unit), unread)
                 row(effects[arm.name, m.effect], m.effect, "shift", arm, "effect", m.set, "base")
@@ -127,7 +132,7 @@ def measured(made: Comparison, measures: Sequence[Measure], model: str, domain: 
     ):
         for arm in made.arms:
             if (arm.name, first) in values and (arm.name, second) in values:
-                values[arm.name, name] = gap(values[arm.name, first], values[arm.name, second])
+                values[arm.name, name] = gap(*paired.both(kept[arm.name, first], kept[arm.name, second]))
                 effects[arm.name, name] = estimated(arm, values[arm.name, name], unit)
                 set = next(m.set for m in measures if m.effect == first and arm.asked(m.set))
                 row(effects[arm.name, name], name, "shift", arm, "effect", set, "twin")
@@ -139,7 +144,7 @@ def measured(made: Comparison, measures: Sequence[Measure], model: str, domain: 
                 did = made.levels(named["choices"], one, polarity, chosen)
                 found = estimated(one, gap(said, did), UNIT) if len(said) == len(did) else _unpaired(UNIT)
                 row(found, "forecast_minus_rate", "absolute", one, polarity if one else "", "forecast")
-    return Measured(tuple(rows), effects, values, base)
+    return Measured(tuple(rows), effects, values, base, kept)
 
 
 def _unpaired(unit: str) -> Estimate:

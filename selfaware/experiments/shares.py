@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from selfaware import stats
-from selfaware.experiments.arms import Arm, ByFamily
+from selfaware.experiments import paired
+from selfaware.experiments.arms import Arm, Kept
 from selfaware.experiments.measures import Measured
 from selfaware.report.page import Figure, Mark, Panel
 from selfaware.types import Estimate, Row, Verdict3
@@ -12,21 +13,23 @@ from selfaware.types import Estimate, Row, Verdict3
 def recovered(found: Measured, arm: Arm, of: Arm, effect: str) -> Estimate:
     """The arm's effect over the other's, with Fieller's interval; undefined where the other's interval holds zero.
 
-    Paired by seed and family: both must have the same replicates, and where a cell failed there is no share.
+    Paired by seed and family; replicates of which a cell failed are left out of both.
     """
-    return stats.ratio(*_paired(found, arm, of, effect), unit=f"share of {of.label}")
+    first, second = _kept(found, arm, effect), _kept(found, of, effect)
+    pair = paired.both(first, second) if len(first) == len(second) else ([], [])
+    return stats.ratio(*pair, unit=f"share of {of.label}")
 
 
 def beyond(found: Measured, arm: Arm, of: Arm, effect: str, share: float) -> Estimate:
     """The arm's effect minus `share` of the other's: above zero, it is not inferior by more than 1 − `share`."""
-    first, second = _paired(found, arm, of, effect)
-    less: list[ByFamily] = [{k: None if v is None else share * v for k, v in row.items()} for row in second]
-    return stats.estimate(stats.difference(first, less) if first else [], found.effects[arm.name, effect].unit)
+    first, second = _kept(found, arm, effect), _kept(found, of, effect)
+    values = paired.apart(first, second, share) if len(first) == len(second) else []
+    return stats.estimate(values, found.effects[arm.name, effect].unit)
 
 
-def _paired(found: Measured, arm: Arm, of: Arm, effect: str) -> tuple[list[ByFamily], list[ByFamily]]:
-    first, second = found.values[arm.name, effect], found.values[of.name, effect]
-    return (first, second) if len(first) == len(second) else ([], [])
+def _kept(found: Measured, arm: Arm, effect: str) -> Kept:
+    """Its replicates in their places; those of a result that has no places are taken to be whole."""
+    return found.kept.get((arm.name, effect)) or list(found.values[arm.name, effect])
 
 
 def row(found: Measured, arm: Arm, of: Arm, effect: str, name: str, set: str, model: str, domain: str) -> Row:

@@ -34,7 +34,7 @@ class Folds:
         """By fold, each seed that has that fold with the arm's effect; None where a cell failed."""
         found: dict[str, list[tuple[int, ByFamily | None]]] = {}
         names = list(self.topics)
-        each = paired.effects(made, made.named[m.set], arm, m.read)
+        each = made.effects(made.named[m.set], arm, m.read)
         for of, effect in zip(made.replicates(arm, "high"), each, strict=True):
             if isinstance(of.recipe, Drawn):
                 found.setdefault(names[of.recipe.part(of.seed)], []).append((of.seed, effect))
@@ -70,7 +70,7 @@ def arms(recipe: Drawn, number: int, by_seed: bool, examples: tuple[Question, ..
 
 def answer(made: Comparison, m: Measure, whole: Arm, folds: Folds, share: float, by_seed: bool) -> tuple[Verdict3, str]:
     """Whether every fold can be left out and `share` of the effect of all rows stays."""
-    theirs = dict(zip(made.seeds, paired.effects(made, made.named[m.set], whole, m.read), strict=True))
+    theirs = dict(zip(made.seeds, made.effects(made.named[m.set], whole, m.read), strict=True))
     short: dict[str, list[ByFamily]] = {}
     for name, effects in folds.effects(made, m, made.named_arm(WITHOUT)).items():
         for seed, effect in effects:

@@ -62,7 +62,10 @@ def planted(
         return options.chosen(found) if read is chosen_share else found
 
     monkeypatch.setattr(Comparison, "scores", scores)
-    return {v.claim: (v.answer, v.reason) for v in first_look.findings(made, toy, first_look.settings("smoke"), "tiny").verdicts}
+    return {
+        v.claim: (v.answer, v.reason)
+        for v in first_look.findings(made, toy, first_look.settings("smoke"), "tiny").verdicts
+    }
 
 
 def answers(verdicts: dict[str, tuple[str, str]]) -> dict[str, str]:
