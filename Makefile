@@ -20,7 +20,7 @@ demo: $(STAMP)
 	$(BIN)/selfaware run first-look --scale demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest

@@ -34,7 +34,7 @@ CLAIMS = (
         "The same (Engels et al. 2025).",
     ),
 )
-HEADLINE = ("profile_distance", "peak_block", "peak_shift", "random_peak_shift")
+HEADLINE = ("profile_distance", "peak_shift", "random_peak_shift")
 SCALES = ("smoke", "small", "full")
 LIMITS = (0.02, 0.1)
 SWEPT: Polarity = "high"
