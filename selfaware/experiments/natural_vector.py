@@ -15,7 +15,7 @@ from selfaware.interventions.distil import Natural
 from selfaware.interventions.lora import Lora
 from selfaware.report.page import Claim, Figure, Role
 from selfaware.stages import Bench
-from selfaware.types import Question, Verdict
+from selfaware.types import Estimate, Question, Verdict, Verdict3
 
 NAME = "natural-vector"
 TITLE = "Natural vector: how much of the adapter is one constant?"
@@ -201,6 +201,9 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
         usable = set not in checks or checks[set].sensitive
         mean = made.named_arm(f"{subject}/{chosen.ways[0]}")
         said, why = shares.answer(found, mean, whole, effect, chosen.share, usable=usable)
+        said, why = beyond_random(
+            found.effects[mean.name, effect], found.effects[f"{subject}/random", effect], said, why
+        )
         beside = shares.text(found, made.named_arm(f"{subject}/random"), whole, effect)
         verdicts.append(Verdict(claim, said, why, f"{shares.text(found, mean, whole, effect)} Control: {beside}"))
     verdicts.append(_removal(made, found, chosen.share))
@@ -229,6 +232,13 @@ def _figure(made: Comparison, found: measures.Measured, subject: str, effect: st
     return shares.figure(
         found, _parts(made, subject), whole, [(effect, whole.label)], f"{subject}-{effect}".replace("_", "-"), title
     )
+
+
+def beyond_random(own: Estimate, control: Estimate, said: Verdict3, why: str) -> tuple[Verdict3, str]:
+    """A yes stands only where the vector's interval lies beyond that of a random direction of its length."""
+    if said == "yes" and (own.low is None or control.high is None or own.low <= control.high):
+        return "unclear", "not beyond a random direction of its length"
+    return said, why
 
 
 def _removal(made: Comparison, found: measures.Measured, share: float) -> Verdict:

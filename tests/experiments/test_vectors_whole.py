@@ -106,3 +106,28 @@ def test_where_profiles_agree_and_where_not(first: float, second: float, answer:
 def test_a_strength_of_zero(bench: Bench, toy: loader.Domain) -> None:
     with pytest.raises(BadData, match="zero is the base model"):
         run.plan("where-it-acts", bench, toy, "smoke", {**PLACED, "weakest": "0"})
+
+
+@pytest.mark.parametrize(
+    ("own", "control", "said", "answer"),
+    [
+        ((0.3, 0.5), (-0.1, 0.1), "yes", "yes"),
+        ((0.3, 0.5), (0.2, 0.4), "yes", "unclear"),
+        ((0.0, 0.1), (-0.1, 0.1), "no", "no"),
+    ],
+)
+def test_a_vector_must_be_beyond_a_random_one(own, control, said, answer) -> None:
+    found = natural_vector.beyond_random(cosine(*own), cosine(*control), said, "why")
+    assert found[0] == answer
+
+
+@pytest.mark.parametrize(("left", "answer"), [(0.0, "yes"), (0.9, "no"), (0.2, "unclear")])
+def test_removal_all_three_ways(left: float, answer: str) -> None:
+    rng = np.random.default_rng(0)
+    whole = [{str(f): 1.0 + 0.05 * float(rng.normal()) for f in range(12)} for _ in range(3)]
+    after = [{f: left * v + 0.05 * float(rng.normal()) for f, v in seed.items()} for seed in whole]
+    values = {("wider", "choice_share_effect"): whole, ("wider/stream", "choice_share_effect"): after}
+    effects = {k: stats.estimate(v, "share") for k, v in values.items()}  # type: ignore[arg-type]
+    found = SimpleNamespace(values=values, effects=effects, kept={})
+    made = SimpleNamespace(named_arm=lambda name: SimpleNamespace(name=name, label=name))
+    assert natural_vector._removal(made, found, 0.8).answer == answer  # type: ignore[arg-type]
