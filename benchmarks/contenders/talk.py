@@ -62,6 +62,7 @@ def serve(load: Callable[[Job], Run], packages: list[str]) -> None:
 
 
 def loaded(job: Job) -> Any:
-    """The model of the job's folder, frozen, as transformers loads it."""
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=getattr(torch, job["dtype"]))
+    """The model of the job's folder, frozen, as transformers loads it, with the attention kernel that the job names if any."""
+    kernel = {"attn_implementation": job["attention"]} if job["attention"] else {}
+    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=getattr(torch, job["dtype"]), **kernel)
     return model.eval().requires_grad_(False)

@@ -95,7 +95,8 @@ def running(contender: Contender, places: Places, job: Mapping[str, Any]) -> Ite
         )  # fmt: skip
         try:
             made = Process(process, log)
-            made.versions = made.tell({"do": "load", **job, "head": contender.head})["versions"]
+            asked = {"head": contender.head, "attention": contender.attention}
+            made.versions = made.tell({"do": "load", **job, **asked})["versions"]
             yield made
         finally:
             for pipe in (process.stdin, process.stdout):

@@ -17,6 +17,7 @@ class Line:
     Attributes:
         ratio: median over pairs of their seconds / our seconds; None where there is no figure, and then `why` says the reason.
         low, high: the smallest and the largest of a pair.
+        ratios: of each pair, in their order.
         seconds_ours, seconds_theirs: medians of the part that the work counts.
         strict_difference: largest difference of the numbers held against `tolerance`; a fit's are the losses of its first
             step, later ones grow apart along the trajectory; a grid's are all its scores.
@@ -36,6 +37,7 @@ class Line:
     low: float | None = None
     high: float | None = None
     pairs: int = 0
+    ratios: tuple[float, ...] = ()
     seconds_ours: float | None = None
     seconds_theirs: float | None = None
     strict_difference: float | None = None
@@ -88,8 +90,8 @@ def line(
     strict, largest, compared = _differences(work, contender, pairs, first_in_tokens)
     return Line(
         work.name, contender.name, model, dtype, in_words(work.plan),
-        statistics.median(ratios), min(ratios), max(ratios), len(pairs), statistics.median(own), statistics.median(other),
-        strict, largest, tolerance, strict <= tolerance, compared, versions,
+        statistics.median(ratios), min(ratios), max(ratios), len(pairs), tuple(ratios),
+        statistics.median(own), statistics.median(other), strict, largest, tolerance, strict <= tolerance, compared, versions,
     )  # fmt: skip
 
 

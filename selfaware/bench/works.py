@@ -28,6 +28,7 @@ class Contender:
         script: the file in `benchmarks/contenders`.
         environment: the folder of its Python environment; empty for this interpreter's own.
         head: whether it unembeds every position, as `model(**batch).logits` does, or the scored ones.
+        attention: the attention kernel asked of transformers; its own choice unless named.
         terms: what its loss is a mean over, rows or tokens; where it is tokens, and the schedule its own, the first step's
             loss alone is compared.
     """
@@ -36,6 +37,7 @@ class Contender:
     script: str
     environment: str = ""
     head: Head = "full"
+    attention: Literal["", "eager"] = ""
     terms: Terms = "rows"
 
 
@@ -127,6 +129,7 @@ HOOKS = Contender("full forward + hook", "hooks_loop.py")
 HOOKS_SCORED = Contender("full forward + hook + answer-only head", "hooks_loop.py", head="scored")
 NAIVE = Contender("naive hooks", "hooks_loop.py")
 NAIVE_SCORED = Contender("naive hooks + answer-only head", "hooks_loop.py", head="scored")
+NAIVE_EAGER = Contender("naive hooks, plain attention", "hooks_loop.py", attention="eager")
 TRANSFORMER_LENS = Contender("TransformerLens", "transformer_lens_grid.py", "transformer_lens")
 NNSIGHT = Contender("nnsight", "nnsight_grid.py", "nnsight")
 
@@ -156,7 +159,8 @@ WORKS: tuple[Work, ...] = (
     Work("vector step answer", SPOKEN, (HOOKS,), "step"),
     Work("grid last_prompt, 12 × 8 × 40", Grid("last_prompt"), (NAIVE,)),
     Work("grid last_prompt, 4 × 4 × 20", SMALL_GRID, (NAIVE_SCORED, TRANSFORMER_LENS, NNSIGHT)),
-    Work("grid all, 4 × 3 × 16", ALL_GRID, (NAIVE, TRANSFORMER_LENS, NNSIGHT)),
+    Work("grid all, 4 × 3 × 16", ALL_GRID, (NAIVE, NAIVE_EAGER, TRANSFORMER_LENS, NNSIGHT)),
+    Work("grid all, 12 × 8 × 40", Grid("all"), (NAIVE,)),
 )
 
 

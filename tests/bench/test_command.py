@@ -10,8 +10,10 @@ from selfaware.cli import bench as command
 from selfaware.errors import UnknownName
 
 HEADER = {"cpu": "a [bold]cpu", "threads": 2, "matmul": {"float32": 1e11, "bfloat16": 4e11}}
-GOOD = Line("fit", "PEFT", "m", "float32", "1 × 2 steps", 2.5, 2.0, 3.0, 5, 1.0, 2.5, 0.001, 0.002, 0.01, True)
-WRONG = Line("grid", "hooks", "m", "float32", "1 × 2", 2.5, 2.0, 3.0, 5, 1.0, 2.5, 0.5, 0.5, 0.01, False)
+GOOD = Line(
+    "fit", "PEFT", "m", "float32", "1 × 2 steps", 2.5, 2.0, 3.0, 2, (2.0, 3.0), 1.0, 2.5, 0.001, 0.002, 0.01, True
+)
+WRONG = Line("grid", "hooks", "m", "float32", "1 × 2", 2.5, 2.0, 3.0, 2, (2.0, 3.0), 1.0, 2.5, 0.5, 0.5, 0.01, False)
 ABSENT = Line("grid", "nnsight", "m", "float32", "1 × 2", why="not installed: sh benchmarks/setup.sh nnsight")
 STAGE = Stage("prefill", "m", 40, 1e9, 0.01, 0.005, 0.5, 0.8, dict.fromkeys(KINDS, 1 / 6))
 

@@ -42,6 +42,7 @@ def test_ratio_is_the_median_of_pairs() -> None:
     pairs = [(run(1.0), run(3.0)), (run(2.0), run(4.0)), (run(1.0), run(10.0))]
     row = line(FITS, PEFT, "m", "float32", pairs, 0.1, 0.0, {})
     assert (row.ratio, row.low, row.high, row.pairs) == (3.0, 2.0, 10.0, 3)
+    assert row.ratios == (3.0, 2.0, 10.0)
     assert (row.seconds_ours, row.seconds_theirs) == (1.0, 4.0)
     assert row.same is True
     assert row.max_difference == 0
