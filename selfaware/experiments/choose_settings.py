@@ -3,14 +3,15 @@
 from dataclasses import dataclass, field, replace
 
 from selfaware import stats
+from selfaware.comparisons import measures
+from selfaware.comparisons.arms import Arm, Asked, Findings
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import Measured
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import measures, pictures
-from selfaware.experiments.arms import Arm, Asked, Findings
-from selfaware.experiments.comparison import Comparison
 from selfaware.experiments.first_look import Fitted
 from selfaware.experiments.first_look import Settings as FirstLook
-from selfaware.experiments.measures import Measured
+from selfaware.findings import pictures
 from selfaware.interventions.anchored import Anchored
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector

@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfaware import stats
+from selfaware.comparisons import shared, subsets
+from selfaware.comparisons.arms import Arm, Asked, ByFamily, Findings, Replicate, View
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import NATS, Measure, Measured, measured
+from selfaware.comparisons.measures import chosen as chosen_share
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import pictures, shared
-from selfaware.experiments.arms import Arm, Asked, ByFamily, Findings, Replicate, View
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import NATS, Measure, Measured, measured
-from selfaware.experiments.measures import chosen as chosen_share
-from selfaware.experiments.shared import Shared
+from selfaware.findings import pictures
 from selfaware.interventions.distil import Natural
 from selfaware.metrics import damage, options
 from selfaware.readouts.null import NullCosines
-from selfaware.report.page import Claim, Figure, Heat, Role
+from selfaware.report.page import Claim, Figure, Heat, Mark, Panel, Role
 from selfaware.stages import Bench
 from selfaware.types import Estimate, Row, Verdict
 
@@ -40,7 +41,7 @@ CLAIMS = (
         "An adapter of one behaviour moves choices of the others by no more than the margin.",
     ),
 )
-HEADLINE = ("cosine_between", "cosine_within", "cosine_null", "choice_share_effect", "self_effect")
+HEADLINE = ("cosine_between", "cosine_within", "cosine_halves", "cosine_null", "choice_share_effect", "self_effect")
 SCALES = ("smoke", "small", "full")
 
 
@@ -122,6 +123,12 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
                 sets=("neutral",),
             )
         )
+        for number, fold in enumerate(subsets.folds(examples, 2), 1):
+            half = tuple(q for q in examples if q.family in fold)
+            arms.append(
+                Arm(f"{one.name}/half-{number}", f"vector, half {number}: {one.title}", "arm", (natural,), half,
+                    f"The same of an adapter trained on {len(fold)} of the topics. Not asked anything.", lora.site, lora.positions, sets=("none",))
+            )  # fmt: skip
         for of in common.sets(one, ("self", "twin"))[:-1]:
             asked.append(Asked(f"{one.name}: {of.name}", of.questions, of.template, part=of.part))
     asked.append(common.sets(domain, ())[-1])
@@ -149,6 +156,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     cosines = {
         (a, b): _between(vectors[a], vectors[b]) if a != b else _within(vectors[a]) for a in names for b in names
     }
+    halves = {name: _between(_vectors(made, name, "half-1"), _vectors(made, name, "half-2")) for name in names}
     limit = float(np.quantile(null, 0.95)) if null is not None else 0.0
     rows = list(found.rows)
     for (a, b), estimate in cosines.items():
@@ -166,10 +174,19 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
                     condition={"null_95": round(limit, 4)},
                 )
             )
+    for name, estimate in halves.items():
+        rows.append(Row.of(
+            estimate, measure="cosine_halves", kind="absolute", model=model, domain=name, method="vector", reference="other half of the topics",
+            condition={"null_95": round(limit, 4)},
+        ))  # fmt: skip
     if null is not None:
         rows.append(_null_row(null, model, domain.name))
-    verdicts = (_directions(cosines, names, limit, null is not None), _effects(found, names, chosen.margin))
-    figures = (_cosine_map(cosines, names, limit), *(_effect_map(found, names, s) for s in ("choices", "self", "twin")))
+    verdicts = (_directions(cosines, halves, names, limit, null is not None), _effects(found, names, chosen.margin))
+    drawn = (_cosine_map(cosines, names, limit), _cosine_marks(cosines, halves, names, limit))
+    figures = (
+        *drawn,
+        *(_effect_map(found, names, s) for s in ("choices", "self", "twin")),
+    )
     return Findings(tuple(rows), verdicts, figures, (pictures.harm(made),))
 
 
@@ -178,9 +195,9 @@ def _apart(m: Measure) -> Measure:
     return replace(m, effect=f"{m.effect} ({m.set})") if m.effect else m
 
 
-def _vectors(made: Comparison, name: str) -> list[Array]:
+def _vectors(made: Comparison, name: str, which: str = "vector") -> list[Array]:
     """For each seed (v_high − v_low) / 2, of length one: what both polarities share, the format of the data, drops out."""
-    arm = made.named_arm(f"{name}/vector")
+    arm = made.named_arm(f"{name}/{which}")
     both = [[made.vector(of) for of in made.replicates(arm, polarity)] for polarity in ("high", "low")]
     halves = [(up - down) / 2 for up, down in zip(*both, strict=True) if up is not None and down is not None]
     return [v / np.linalg.norm(v) for v in halves if np.linalg.norm(v) > 0]
@@ -216,13 +233,19 @@ def _null_row(null: Array, model: str, domain: str) -> Row:
 
 
 def _directions(
-    cosines: Mapping[tuple[str, str], Estimate], names: Sequence[str], limit: float, known: bool
+    cosines: Mapping[tuple[str, str], Estimate],
+    halves: Mapping[str, Estimate],
+    names: Sequence[str],
+    limit: float,
+    known: bool,
 ) -> Verdict:
     claim, pairs = CLAIMS[0].name, list(combinations(names, 2))
     told = "; ".join(f"{a} with {b}: {stats.spoken(cosines[a, b])}" for a, b in pairs)
     told += (
         ". Within: "
         + "; ".join(f"{n} {stats.spoken(cosines[n, n])}" for n in names)
+        + ". Halves of the topics: "
+        + "; ".join(f"{n} {stats.spoken(halves[n])}" for n in names)
         + f". Null: 95 % below {limit:.2f}."
     )
     weak = [n for n in names if (cosines[n, n].value or 0.0) <= limit]
@@ -261,6 +284,19 @@ def _cosine_map(cosines: Mapping[tuple[str, str], Estimate], names: Sequence[str
         "cosines", "How alike the directions are",
         f"Off the diagonal: mean over every pair of seeds. On it: the ceiling, the same domain's other seeds. Random directions with the residual's covariance: 95 % lie within ±{limit:.2f}.",
         (heat,),
+    )  # fmt: skip
+
+
+def _cosine_marks(
+    cosines: Mapping[tuple[str, str], Estimate], halves: Mapping[str, Estimate], names: Sequence[str], limit: float
+) -> Figure:
+    marks = [Mark(f"{a} with {b}", cosines[a, b]) for a, b in combinations(names, 2)]
+    marks += [Mark(n, cosines[n, n], "", "instrument", note="other seeds") for n in names]
+    marks += [Mark(n, halves[n], "", "instrument", note="halves of the topics") for n in names]
+    return Figure(
+        "ceilings", "Between domains, and both ceilings",
+        f"The same with intervals, and a second ceiling: adapters trained on either half of a domain's topics. Shaded: 95 % of random directions, within ±{limit:.2f}.",
+        (Panel("cosine of (high − low) / 2", "cosine", tuple(marks), band=(-limit, limit)),),
     )  # fmt: skip
 
 

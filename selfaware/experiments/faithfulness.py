@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from selfaware import stats
+from selfaware.comparisons import instrument, measures, shared, subsets
+from selfaware.comparisons.arms import Arm, Asked, Findings, estimated, mean_of
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import Measure
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import first_look, instrument, measures, pictures, points, shared, subsets
-from selfaware.experiments.arms import Arm, Asked, Findings, estimated, mean_of
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import Measure
-from selfaware.experiments.shared import Shared
+from selfaware.findings import decisions, pictures, points
 from selfaware.interventions.base import Recipe
 from selfaware.interventions.distil import Scaled
 from selfaware.interventions.lora import Lora
@@ -41,7 +42,16 @@ CLAIMS = (
         "Not separated: both may follow from the training (Betley et al. 2025, section 7).",
     ),
 )
-HEADLINE = ("r_report", "r_forecast", "r_within_rate", "r_other_run", "r_twin")
+HEADLINE = (
+    "r_report",
+    "r_forecast",
+    "r_within_rate",
+    "r_other_run",
+    "r_twin",
+    "r_decisions_own",
+    "r_decisions_base",
+    "r_decisions_gain",
+)
 SCALES = ("smoke", "small", "full")
 
 
@@ -148,8 +158,8 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     """Correlations over runs with their controls, and curves over dose."""
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
     found = measures.measured(made, of, model, domain.name)
-    checks = first_look.instrument_checks(made, of, domain)
-    margins = {name: first_look.margin(domain, name) for name in checks}
+    checks = instrument.checks(made, of, domain)
+    margins = {name: instrument.margin(domain, name) for name in checks}
     every = points.runs(made, of, _doses(made, chosen))
     r = points.correlations(every)
     rows, verdicts = list(found.rows), list[Verdict]()
@@ -173,6 +183,16 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
         figures.append(_over_factors(made, of, domain, chosen))
     tables = [instrument.table(made, checks, margins), pictures.harm(made), points.table(every)]
     if "forecast" in made.named:
+        by_decision = decisions.estimates(decisions.correlations(made, of, _doses(made, chosen)))
+
+        def row(measure: str, estimate: Estimate, method: str) -> Row:
+            return Row.of(
+                estimate, measure=measure, kind="absolute", model=model, domain=domain.name, method=method, polarity="both",
+                site=made.arms[0].site, positions=made.arms[0].positions, questions="forecast", reference="choices",
+            )  # fmt: skip
+
+        rows += decisions.rows(by_decision, row)
+        figures.append(decisions.figure(by_decision))
         tables.append(pictures.unread(made, ("forecast",)))
     return Findings(tuple(rows), tuple(verdicts), tuple(figures), tuple(tables))
 
@@ -260,7 +280,7 @@ def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
     few = f"Fewer than {LEAST} seeds: runs of one rate are too few to correlate, so that whether a run tracks itself or its dose stays unclear."
     return (
         "A correlation over learning rates may come from the dose alone, which moves behaviour and self-report without the one knowing of the other.",
-        "The control is another run of the same rate and direction. A second model's forecast is none here: asked the same prompts it says the same of every run.",
+        "Over runs the control is another run of the same rate and direction: a second model, asked the same prompts, says the same of every run. Decision by decision the model before training is that second model.",
         "Runs of one seed share their order of rows and starting weights, so that they are less independent than the interval of r takes them to be.",
         "Means over few questions are noisy, which draws every r towards zero.",
         *((few,) if len(chosen.shared.seeds) < LEAST else ()),

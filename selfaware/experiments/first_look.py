@@ -5,14 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from selfaware import stats
+from selfaware.comparisons import asking, instrument, measures
+from selfaware.comparisons.arms import Arm, Findings
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.instrument import Check
+from selfaware.comparisons.measures import Measured
+from selfaware.comparisons.shared import DESCRIBED, LORA, VECTOR, WIDE
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import asking, instrument, measures, pictures
-from selfaware.experiments.arms import Arm, Findings
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.instrument import Check
-from selfaware.experiments.measures import Measured
-from selfaware.experiments.shared import DESCRIBED, LORA, VECTOR, WIDE
+from selfaware.findings import pictures
 from selfaware.interventions.controls import RandomVector, ResidualVector
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
@@ -179,12 +180,16 @@ def _templated(recipe: Fitted, template: Template) -> Fitted:
 def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: str) -> Findings:
     """Rows, verdicts, figures and tables."""
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
-    found = measures.measured(made, of, model, domain.name)
-    checks = instrument_checks(made, of, domain)
+    return told(made, domain, of, measures.measured(made, of, model, domain.name))
+
+
+def told(made: Comparison, domain: loader.Domain, of: Sequence[measures.Measure], found: Measured) -> Findings:
+    """The same, of what was measured."""
+    checks = instrument.checks(made, of, domain)
     flags = {
         f"{name}/{group}": instrument.INSENSITIVE for name, c in checks.items() if c.effects for group in c.insensitive
     }
-    margins = {name: margin(domain, name) for name in checks}
+    margins = {name: instrument.margin(domain, name) for name in checks}
     tables = [instrument.table(made, checks, margins), pictures.wording(domain)]
     if "neutral" in made.named:
         tables.append(pictures.harm(made))
@@ -192,26 +197,6 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
         tables.append(pictures.unread(made, loader.OPEN_SETS))
     drawn = figures(made, of, found, checks, domain)
     return Findings(found.rows, verdicts(made, found, checks, domain), drawn, tuple(tables), flags)
-
-
-def margin(domain: loader.Domain, set: str) -> float:
-    """The largest effect on that set's measure that still counts as none."""
-    name = (
-        "choice_share"
-        if set.startswith(("choices", "lotteries"))
-        else "spoken_score"
-        if set.startswith("spoken")
-        else "report_score"
-    )
-    return float(domain.margins.get(name, domain.margins["report_score"]))
-
-
-def instrument_checks(made: Comparison, of: Sequence[measures.Measure], domain: loader.Domain) -> dict[str, Check]:
-    """The check of every self-report set, by its name."""
-    firsts = {m.set: m for m in reversed(of) if m.set in instrument.SETS and m.effect}
-    return {
-        name: instrument.check(made, firsts[name], margin(domain, name)) for name in instrument.SETS if name in firsts
-    }
 
 
 JUDGED = (
@@ -233,7 +218,7 @@ def verdicts(
         own = found.effects[primary.name, effect]
         beside = [(c.label, found.effects[c.name, effect]) for c in controls if (c.name, effect) in found.effects]
         usable = set not in checks or checks[set].sensitive
-        limit = margin(domain, set)
+        limit = instrument.margin(domain, set)
         answer, reason = stats.verdict(own, beside, limit, instrument=usable)
         p = stats.equivalence(own, limit)
         same = "" if p is None else f" Equivalence to none within ±{limit:g}: p = {p:.3f}."
@@ -264,7 +249,7 @@ def figures(
         pictures.shifts(made, by["self_effect"], "self-report", "What it says about itself: shift from the untouched model",
             f"Shift of the self-report score; to the right is more {high}. High and low point apart where self-report follows training."),
     ]  # fmt: skip
-    limit = margin(domain, "self")
+    limit = instrument.margin(domain, "self")
     panels = [
         ("self_effect", "about itself", limit),
         ("twin_effect", "about others (twins)", limit),
@@ -275,8 +260,8 @@ def figures(
         "Effect: half the difference between the high and the low arm's shifts. Shaded: too small to count."))  # fmt: skip
     if "spoken_effect" in by:
         spoken = [
-            ("spoken_effect", "sampled, about itself", margin(domain, "spoken")),
-            ("spoken_twin_effect", "sampled, about others", margin(domain, "spoken")),
+            ("spoken_effect", "sampled, about itself", instrument.margin(domain, "spoken")),
+            ("spoken_twin_effect", "sampled, about others", instrument.margin(domain, "spoken")),
             ("forecast_effect", "forecast of its own choices", None),
             ("choice_share_effect", "the choices themselves", None),
         ]

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from selfaware import stats
+from selfaware.comparisons import instrument, measures, shared, subsets
+from selfaware.comparisons.arms import Arm, Findings
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import Measure, Measured
+from selfaware.comparisons.shared import Shared
+from selfaware.comparisons.subsets import Drawn
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import first_look, instrument, measures, pictures, shared, shares, subsets, topics
-from selfaware.experiments.arms import Arm, Findings
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import Measure, Measured
-from selfaware.experiments.shared import Shared
-from selfaware.experiments.subsets import Drawn
-from selfaware.experiments.topics import Folds
+from selfaware.findings import pictures, shares, topics
+from selfaware.findings.topics import Folds
 from selfaware.interventions.base import Recipe
 from selfaware.interventions.lora import Lora
 from selfaware.report.page import Claim, Curves, Figure, Line, Role
@@ -148,8 +149,8 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
     found = measures.measured(made, of, model, domain.name)
     by = {m.effect: m for m in of}
-    checks = first_look.instrument_checks(made, of, domain)
-    margins = {name: first_look.margin(domain, name) for name in checks}
+    checks = instrument.checks(made, of, domain)
+    margins = {name: instrument.margin(domain, name) for name in checks}
     whole = made.named_arm(named(0, chosen.epochs[-1]))
     folds = Folds.of(whole.examples, chosen.folds)
     tried = [a for a in made.arms if a.role != "instrument" and a is not whole and not a.single]

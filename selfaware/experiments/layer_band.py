@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from selfaware import stats
+from selfaware.comparisons import instrument, measures, shared
+from selfaware.comparisons.arms import Arm, ByFamily, Findings
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import Measured
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import first_look, instrument, measures, shared
-from selfaware.experiments.arms import Arm, ByFamily, Findings
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import Measured
-from selfaware.experiments.shared import Shared
 from selfaware.interventions.base import Recipe
 from selfaware.interventions.controls import RandomVector
 from selfaware.interventions.lora import Lora
@@ -226,8 +226,8 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     at = Blocks.of(made.bench.depth, chosen)
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
     found = measures.measured(made, of, model, domain.name)
-    checks = first_look.instrument_checks(made, of, domain)
-    margins = {name: first_look.margin(domain, name) for name in ("choices", *checks)}
+    checks = instrument.checks(made, of, domain)
+    margins = {name: instrument.margin(domain, name) for name in ("choices", *checks)}
     own = {a.label for a in made.arms if a.role != "instrument"}
     alone = len(made.seeds) == 1
     rows = [

@@ -3,15 +3,16 @@
 from dataclasses import dataclass, field, replace
 
 from selfaware import stats
+from selfaware.comparisons import instrument, measures, shared
+from selfaware.comparisons.arms import Arm, ByFamily, Findings, Replicate, View, mean_of
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import NATS, Measured
+from selfaware.comparisons.measures import chosen as chosen_share
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import alike, first_look, instrument, measures, pictures, shared, shares
-from selfaware.experiments.alike import Cosine
-from selfaware.experiments.arms import Arm, ByFamily, Findings, Replicate, View, mean_of
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import NATS, Measured
-from selfaware.experiments.measures import chosen as chosen_share
-from selfaware.experiments.shared import Shared
+from selfaware.findings import alike, harm, pictures, shares
+from selfaware.findings.alike import Cosine
 from selfaware.interventions.anchored import Anchored
 from selfaware.interventions.distil import Line, Natural
 from selfaware.interventions.orthogonal import Orthogonal
@@ -47,6 +48,7 @@ CLAIMS = (
 HEADLINE = (
     "choice_share_effect",
     "recovered_behaviour",
+    "recovered_behaviour_at_equal_damage",
     "recovered_report",
     "cosine",
     "orthogonal_effect",
@@ -125,11 +127,13 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
         )
     natural = Natural(lora, site=vector.site, texts=tuple(p.text for p in loader.passages()))
     at = (vector.site, vector.positions)
+    learned = Arm("vector", "learned vector", "primary", (vector,), examples, f"One constant vector trained at site {vector.site}; each seed has its own start, of norm {vector.start_norm:g}.", *at)  # fmt: skip
     only = "" if chosen.both else f", {pair[0]} alone"
     alone = "" if chosen.both else f" {pair[0].capitalize()} alone: its effect is its shift from the base model."
     arms = [
         Arm("lora", f"{lora.label}, {lora.site}", "arm", (lora,), examples, f"{lora.label} on {lora.site}.", lora.site, lora.positions),
-        Arm("vector", "learned vector", "primary", (vector,), examples, f"One constant vector trained at site {vector.site}; each seed has its own start, of norm {vector.start_norm:g}.", *at),
+        learned,
+        *harm.multiples(learned, vector),
         Arm("natural", natural.label, "arm", (natural,), examples, "The mean of what the adapter adds at that site on neutral text.", *at),
         *(Arm(f"line-{x:g}", f"{x:.0%} from natural to learned", "arm", (Line(natural, vector, x),), examples, "A mixture of both as long as they are.", *at, sets=BRIEF)
           for x in chosen.points),
@@ -150,8 +154,8 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     """Shares of the adapter's effect, cosines beside their null, the line between both vectors, and the orthogonal ones."""
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
     found = measures.measured(made, of, model, domain.name)
-    checks = first_look.instrument_checks(made, of, domain)
-    margins = {name: first_look.margin(domain, name) for name in checks}
+    checks = instrument.checks(made, of, domain)
+    margins = {name: instrument.margin(domain, name) for name in checks}
     lora, vector = made.named_arm("lora"), made.named_arm("vector")
     seen = made.seen(made.views[0], Replicate())
     null = None if seen is None else seen.numbers["matched"]
@@ -163,8 +167,13 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
             ("self_effect", "recovered_report", "self"),
         ):
             rows.append(shares.row(found, arm, lora, effect, name, set, model, domain.name))
+    rows += harm.rows(made, found, vector, lora, model, domain.name)
     rows += alike.rows(cosines, null, model, domain.name, vector.site)
-    rows += [_norm(made, arm, model, domain.name) for arm in made.arms if arm.recipes and arm.name != "lora"]
+    rows += [
+        _norm(made, arm, model, domain.name)
+        for arm in made.arms
+        if arm.recipes and arm.name != "lora" and "×" not in arm.name
+    ]
     many = {k: _many(made, k, chosen) for k in ("vector", *_orthogonal(chosen), "random")}
     for name, estimate in many.items():
         arm = made.named_arm(name)
@@ -179,21 +188,22 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
             CLAIMS[0].name,
             said,
             why,
-            f"{shares.text(found, vector, lora, 'choice_share_effect')} Random vectors: {random}.",
+            f"{shares.text(found, vector, lora, 'choice_share_effect')}{harm.text(made, found, vector, lora, 'choice_share_effect')} Random vectors: {random}.",
         ),
         alike.verdict(CLAIMS[1].name, cosines, null, chosen.cosine),
-        _many_work(made, many, first_look.margin(domain, "choices"), chosen),
+        _many_work(made, many, instrument.margin(domain, "choices"), chosen),
     )
     figures = (
         shares.figure(found, [vector, made.named_arm("natural"), *_lines(made)], lora, [("choice_share_effect", "choices"), ("self_effect", "about itself")],
                       "shares", f"Share of the effect of {lora.label}"),
+        harm.figure(made, found, vector, lora),
         alike.figure(cosines, null),
         alike.pairs({n: alike.vectors(made, made.named_arm(n)) for n in ("natural", "vector")}),
         _line(made, found, chosen),
         _drawn(made, many, chosen, domain),
         _near_base(made, chosen, domain),
     )  # fmt: skip
-    tables = (instrument.table(made, checks, margins), alike.norms(made, [a for a in made.arms if a.recipes and a.name != "lora"]), pictures.harm(made))  # fmt: skip
+    tables = (instrument.table(made, checks, margins), alike.norms(made, [a for a in made.arms if a.recipes and a.name != "lora" and "×" not in a.name]), pictures.harm(made))  # fmt: skip
     return Findings(tuple(rows), verdicts, tuple(f for f in figures if f.panels), tables)
 
 
@@ -279,7 +289,7 @@ def _drawn(made: Comparison, many: dict[str, Estimate], chosen: Settings, domain
         arm = made.named_arm(name)
         values = made.effect(made.named["choices"], replace(arm, polarities=chosen.polarities), chosen_share)
         marks.append(Mark(arm.label, estimate, "" if chosen.both else chosen.polarities[0], arm.role, mean_of(values)))
-    margin = first_look.margin(domain, "choices")
+    margin = instrument.margin(domain, "choices")
     what = "Effect" if chosen.both else f"Shift from the base model after {chosen.polarities[0]} training"
     panel = Panel("choices", "share of choices", tuple(marks), band=(-margin, margin))
     caption = f"{what}, of vectors that are all at right angles to each other, and of random vectors as long as the learned one. Shaded: too small to count."
@@ -294,7 +304,7 @@ def _near_base(made: Comparison, chosen: Settings, domain: loader.Domain) -> Fig
             values: list[ByFamily] = made.effect(made.named[name], replace(arm, polarities=chosen.polarities), read)
             marks.append(Mark(arm.label, stats.estimate(values, unit), "", arm.role, mean_of(values)))
         panels.append(
-            Panel(name, unit, tuple(marks), band=(-first_look.margin(domain, name), first_look.margin(domain, name)))
+            Panel(name, unit, tuple(marks), band=(-instrument.margin(domain, name), instrument.margin(domain, name)))
         )
     caption = "The learned vector, and one trained beside a divergence from the base model on neutral text, at the same polarities. Damage to other neutral text stands in the table below."
     return Figure("kl", "Held near the base model", caption, tuple(panels))

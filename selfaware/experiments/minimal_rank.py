@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from selfaware.comparisons import instrument, measures, shared
+from selfaware.comparisons.arms import Arm, Findings
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import first_look, instrument, measures, pictures, shared, shares
-from selfaware.experiments.arms import Arm, Findings
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.shared import Shared
+from selfaware.findings import harm, pictures, shares
 from selfaware.interventions.controls import Scrambled
 from selfaware.interventions.lora import Lora
 from selfaware.report.page import Claim, Role
 from selfaware.stages import Bench
-from selfaware.store import read_json
 from selfaware.types import Question, Verdict
 
 NAME = "minimal-rank"
@@ -31,7 +31,14 @@ CLAIMS = (
         "The same (Bozoukov et al. 2025).",
     ),
 )
-HEADLINE = ("choice_share_effect", "share_of_widest_behaviour", "self_effect", "share_of_widest_report", "kl_from_base")
+HEADLINE = (
+    "choice_share_effect",
+    "share_of_widest_behaviour",
+    "recovered_behaviour_at_equal_damage",
+    "self_effect",
+    "share_of_widest_report",
+    "kl_from_base",
+)
 SCALES = ("smoke", "small", "full")
 WIDEST, SCRAMBLED = "widest", "scrambled"
 
@@ -89,6 +96,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     tried += [(f"mlp-{r}", _at(small, mlp, r, chosen.mlp_rate)) for r in chosen.mlp_ranks]
     tried += [(f"all-{r}", _at(small, wide.site, r, chosen.all_rate)) for r in chosen.all_ranks]
     arms = [_arm(name, recipe, examples, "arm" if at else "primary") for at, (name, recipe) in enumerate(tried)]
+    arms += harm.multiples(arms[0], tried[0][1])
     arms.append(_arm(WIDEST, wide, examples, "arm"))
     arms.append(Arm(SCRAMBLED, f"scrambled {arms[0].label}", "control", (Scrambled(tried[0][1]),), examples,
                     "The smallest adapter with a Gaussian B of the same length: it fires when that one does, and writes in a random direction.",
@@ -99,25 +107,12 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
 
 
 def _in_range(ranks: Sequence[int], bench: Bench) -> None:
-    width = _width(bench)
-    wrong = [r for r in ranks if r < 1 or (width and r > width)]
+    width = bench.width
+    wrong = [r for r in ranks if not 1 <= r <= width]
     if wrong:
-        most = (
-            f" to {width}, the width of {bench.local.name}, beyond which a rank adds nothing" if width else " or more"
-        )
         raise BadData(
-            f"minimal-rank: rank {wrong[0]}; one of 1{most}, is needed. Set module_ranks, mlp_ranks, all_ranks and shared.wide.rank so."
+            f"minimal-rank: rank {wrong[0]}; one of 1 to {width}, the width of {bench.local.name}, beyond which a rank adds nothing, is needed. Set module_ranks, mlp_ranks, all_ranks and shared.wide.rank so."
         )
-
-
-def _width(bench: Bench) -> int:
-    """Width of the residual stream by the model's own files; 0 where they do not say, or are not at hand."""
-    path = bench.local.folder / "config.json"
-    if not path.is_file():
-        return 0
-    found = read_json(path)
-    found = found.get("text_config", found)
-    return int(found.get("hidden_size", found.get("n_embd", 0)))
 
 
 def _at(recipe: Lora, site: str, rank: int, rate: float) -> Lora:
@@ -141,9 +136,12 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     """Effects of every adapter, each as a share of the widest one's, and which is the smallest that is not inferior."""
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
     found = measures.measured(made, of, model, domain.name)
-    checks = first_look.instrument_checks(made, of, domain)
-    margins = {name: first_look.margin(domain, name) for name in checks}
-    tried, widest = [a for a in made.arms if a.role in ("primary", "arm") and a.name != WIDEST], made.named_arm(WIDEST)
+    checks = instrument.checks(made, of, domain)
+    margins = {name: instrument.margin(domain, name) for name in checks}
+    tried, widest = (
+        [a for a in made.arms if a.role in ("primary", "arm") and a.name != WIDEST and "×" not in a.name],
+        made.named_arm(WIDEST),
+    )
     rows, verdicts = list(found.rows), []
     for claim, effect, name, set in JUDGED:
         usable = set not in checks or checks[set].sensitive
@@ -153,8 +151,10 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
         enough = [a.label for a, (said, _) in zip(tried, answers, strict=True) if said == "yes"]
         smallest = f" Smallest that is not inferior: {enough[0] if enough else 'none of those tried'}."
         said, why = answers[0]
+        smallest += harm.text(made, found, tried[0], widest, effect)
         control = f" Control: {shares.text(found, made.named_arm(SCRAMBLED), widest, effect)}"
         verdicts.append(Verdict(claim, said, why, shares.text(found, tried[0], widest, effect) + smallest + control))
+    rows += harm.rows(made, found, tried[0], widest, model, domain.name)
     panels = [("choice_share_effect", "choices", None), ("self_effect", "about itself", margins.get("self"))]
     drawn = pictures.effects(
         made, found, panels, "ranks", "Effect by rank and place",
@@ -164,7 +164,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     whole = [(effect, title) for effect, title, _ in panels]
     part = shares.figure(found, small, widest, whole, "shares", "Share of the widest adapter's effect")
     tables = (instrument.table(made, checks, margins), pictures.harm(made))
-    return Findings(tuple(rows), tuple(verdicts), (drawn, part), tables)
+    return Findings(tuple(rows), tuple(verdicts), (drawn, part, harm.figure(made, found, tried[0], widest)), tables)
 
 
 def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
@@ -172,6 +172,6 @@ def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
     return (
         f"Not inferior means: at least {1 - chosen.margin:.0%} of the widest adapter's effect, with the whole interval.",
         "Each place has its own learning rate; the ranks at one place share it, and a better one may exist for each.",
-        "Adapters of the same effect may differ in damage: see the table.",
+        "Adapters of the same effect may differ in damage: the smallest one's share at equal damage stands beside that at its own strength.",
         *(() if len(chosen.shared.seeds) > 1 else ("One seed gives no interval, so every verdict is unclear.",)),
     )

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 
+from selfaware.comparisons import instrument, measures, shared
+from selfaware.comparisons.arms import Arm, Asked, Findings
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
-from selfaware.errors import BadData
-from selfaware.experiments import first_look, instrument, measures, pictures, shared, shares
-from selfaware.experiments.arms import Arm, Asked, Findings
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.shared import Shared
+from selfaware.findings import harm, pictures, shares
 from selfaware.interventions.ablate import AblatedB, AblatedStream
 from selfaware.interventions.controls import Scrambled
 from selfaware.interventions.directions import Way
@@ -15,7 +15,7 @@ from selfaware.interventions.distil import Natural
 from selfaware.interventions.lora import Lora
 from selfaware.report.page import Claim, Figure, Role
 from selfaware.stages import Bench
-from selfaware.types import Estimate, Question, Verdict, Verdict3
+from selfaware.types import Question, Verdict
 
 NAME = "natural-vector"
 TITLE = "Natural vector: how much of the adapter is one constant?"
@@ -49,6 +49,7 @@ CLAIMS = (
 HEADLINE = (
     "choice_share_effect",
     "recovered_behaviour",
+    "recovered_behaviour_at_equal_damage",
     "recovered_report",
     "recovered_trained_report",
     "self_effect",
@@ -63,9 +64,7 @@ class Settings:
     """What is distilled, and how.
 
     Attributes:
-        shared: fits and questions; `shared.lora` is the rank-1 adapter.
-        wider_site, wider_rank, wider_rate: the adapter of higher rank on the linear modules of one MLP.
-        described_rate, described_epochs: the adapter trained on self-descriptions, at the place of the rank-1 adapter.
+        shared: fits and questions; `shared.lora` is the rank-1 adapter, `shared.wider` the wider one, and on self-descriptions with `shared.told_rate`.
         ways: how the rank-1 adapter's vector is made of the differences; the others' is the mean.
         last: tokens at the end of each neutral passage whose differences are taken.
         share: of the adapter's effect that counts as recovered; 1 − share that may be left after removal.
@@ -73,11 +72,6 @@ class Settings:
     """
 
     shared: Shared = field(default_factory=Shared)
-    wider_site: str = "15.mlp"
-    wider_rank: int = 4
-    wider_rate: float = 0.01
-    described_rate: float = 0.003
-    described_epochs: int = 8
     ways: tuple[Way, ...] = WAYS
     last: int = 20
     share: float = 0.8
@@ -87,7 +81,7 @@ class Settings:
 def settings(scale: str) -> Settings:
     """The settings of a scale: `full` has five seeds."""
     if scale == "smoke":
-        return Settings(shared.smoke(), wider_rank=2, described_epochs=1, ways=("mean", "pc1"), wordings=2)
+        return Settings(shared.smoke(), ways=("mean", "pc1"), wordings=2)
     if scale == "full":
         return Settings(Shared(seeds=(0, 1, 2, 3, 4)), wordings=5)
     return Settings()
@@ -110,24 +104,15 @@ def check(domain: loader.Domain) -> None:
     Raises:
         BadData: no statements, no twins, or no self-descriptions to train the positive arm on.
     """
-    shared.check(domain)
-    if not domain.has("described"):
-        raise BadData(
-            f"domain {domain.name}: it has no self-descriptions; the positive arm is trained on them. Add described.jsonl."
-        )
+    shared.check(domain, described=True)
 
 
 def subjects(domain: loader.Domain, chosen: Settings) -> tuple[Subject, ...]:
     """The rank-1 adapter, the wider one, and the one trained on self-descriptions."""
     common = chosen.shared
     small, examples = common.templated(common.lora), common.examples(domain)
-    wide = replace(
-        small, site=chosen.wider_site, rank=chosen.wider_rank,
-        training=replace(small.training, learning_rate=chosen.wider_rate),
-    )  # fmt: skip
-    told = replace(
-        small, training=replace(small.training, learning_rate=chosen.described_rate, epochs=chosen.described_epochs)
-    )
+    wide = common.templated(common.wider)
+    told = common.templated(common.told)
     own = domain.questions("described")[: common.cut]
     return (
         Subject("rank-1", small, examples, chosen.ways),
@@ -163,6 +148,8 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
                     sets=subject.sets,
                 )
             )
+        if subject.name == "rank-1":
+            arms += harm.multiples(arms[-len(subject.ways)], replace(mean, way=subject.ways[0]))
         arms += [
             Arm(f"{subject.name}/random", f"random, as long as that of {lora.label}", "control", (Scrambled(mean),), subject.examples,
                 "A Gaussian direction of the mean vector's norm.", *at, sets=subject.sets),
@@ -191,8 +178,8 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     """Every vector's share of its adapter's effect, and what removal leaves."""
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
     found = measures.measured(made, of, model, domain.name)
-    checks = first_look.instrument_checks(made, of, domain)
-    margins = {name: first_look.margin(domain, name) for name in checks}
+    checks = instrument.checks(made, of, domain)
+    margins = {name: instrument.margin(domain, name) for name in checks}
     rows, verdicts = list(found.rows), list[Verdict]()
     for claim, subject, effect, name, set in JUDGED:
         whole = made.named_arm(subject)
@@ -201,12 +188,17 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
         usable = set not in checks or checks[set].sensitive
         mean = made.named_arm(f"{subject}/{chosen.ways[0]}")
         said, why = shares.answer(found, mean, whole, effect, chosen.share, usable=usable)
-        said, why = beyond_random(
+        said, why = shares.beyond_random(
             found.effects[mean.name, effect], found.effects[f"{subject}/random", effect], said, why
         )
         beside = shares.text(found, made.named_arm(f"{subject}/random"), whole, effect)
-        verdicts.append(Verdict(claim, said, why, f"{shares.text(found, mean, whole, effect)} Control: {beside}"))
+        equal = harm.text(made, found, mean, whole, effect) if subject == "rank-1" else ""
+        verdicts.append(
+            Verdict(claim, said, why, f"{shares.text(found, mean, whole, effect)}{equal} Control: {beside}")
+        )
     verdicts.append(_removal(made, found, chosen.share))
+    small, mean = made.named_arm("rank-1"), made.named_arm(f"rank-1/{chosen.ways[0]}")
+    rows += harm.rows(made, found, mean, small, model, domain.name)
     figures = [_figure(made, found, subject, effect) for _, subject, effect, _, _ in JUDGED]
     panels = [("choice_share_effect", "choices", None), ("self_effect", "about itself", margins.get("self"))]
     drawn = pictures.effects(
@@ -218,12 +210,15 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
         "Half the difference between the shifts after high and after low training.",
     )
     return Findings(
-        tuple(rows), tuple(verdicts), (*figures, drawn), (instrument.table(made, checks, margins), pictures.harm(made))
+        tuple(rows),
+        tuple(verdicts),
+        (*figures, harm.figure(made, found, mean, small), drawn),
+        (instrument.table(made, checks, margins), pictures.harm(made)),
     )
 
 
 def _parts(made: Comparison, subject: str) -> list[Arm]:
-    return [a for a in made.arms if a.name.startswith(f"{subject}/")]
+    return [a for a in made.arms if a.name.startswith(f"{subject}/") and "×" not in a.name]
 
 
 def _figure(made: Comparison, found: measures.Measured, subject: str, effect: str) -> Figure:
@@ -234,19 +229,11 @@ def _figure(made: Comparison, found: measures.Measured, subject: str, effect: st
     )
 
 
-def beyond_random(own: Estimate, control: Estimate, said: Verdict3, why: str) -> tuple[Verdict3, str]:
-    """A yes stands only where the vector's interval lies beyond that of a random direction of its length."""
-    if said == "yes" and (own.low is None or control.high is None or own.low <= control.high):
-        return "unclear", "not beyond a random direction of its length"
-    return said, why
-
-
 def _removal(made: Comparison, found: measures.Measured, share: float) -> Verdict:
     """Judged on the wider adapter, where removal does not delete it by definition."""
     whole, left, effect = made.named_arm("wider"), made.named_arm("wider/stream"), "choice_share_effect"
-    said, why = shares.answer(found, left, whole, effect, 1 - share)
-    turned = {"yes": "no", "no": "yes", "unclear": "unclear"}
-    return Verdict("removal-undoes", turned[said], why, shares.text(found, left, whole, effect))  # type: ignore[arg-type]
+    said, why = shares.undone(found, left, whole, effect, share)
+    return Verdict("removal-undoes", said, why, shares.text(found, left, whole, effect))
 
 
 def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
@@ -255,5 +242,5 @@ def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
         "For a rank-1 adapter on one module every difference is a multiple of B: that the vector points along B is an identity, and removing it from B deletes the adapter. Only its strength is read off the activations.",
         "The positive arm is judged on the statements that it was trained on: it shows that the method works for self-report, not that anything generalised.",
         f"Recovered means: at least {chosen.share:.0%} of the adapter's effect, with the whole interval.",
-        "A vector and its adapter may differ in damage: see the table.",
+        "A vector and its adapter may differ in damage: shares at equal damage stand beside those at its own strength. Multiples of the vector are tried, and between them effects are taken to be linear in √KL.",
     )

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field, replace
 
 from selfaware import stats
+from selfaware.comparisons import measures
+from selfaware.comparisons.arms import Arm, Asked, Findings
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import Measure
 from selfaware.domains import loader
-from selfaware.experiments import first_look, measures, pictures
-from selfaware.experiments.arms import Arm, Asked, Findings
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import Measure
+from selfaware.experiments import first_look
+from selfaware.findings import pictures
 from selfaware.interventions.lora import Lora
 from selfaware.metrics import options
 from selfaware.report.page import Claim, Table

@@ -10,11 +10,11 @@ from typing import Any, Protocol, cast
 
 import selfaware.experiments
 from selfaware import launch, spec
+from selfaware.comparisons.arms import Findings
+from selfaware.comparisons.comparison import Comparison, why_failed
+from selfaware.comparisons.items import items
 from selfaware.domains import loader
 from selfaware.errors import BadData, BadFile, SelfawareError, unknown
-from selfaware.experiments.arms import Findings
-from selfaware.experiments.comparison import Comparison, why_failed
-from selfaware.experiments.items import items
 from selfaware.models.hub import Local
 from selfaware.report.html import write_page
 from selfaware.report.page import Claim, Page
@@ -116,7 +116,7 @@ def execute(bench: Bench, plan: Plan, watch: launch.Watch, command: Sequence[str
     write_json(where / "run.json", {
         "experiment": plan.experiment.NAME, "scale": plan.scale, "model": bench.local.name, "identity": bench.local.identity,
         "domain": str(plan.domain.folder) if plan.domain.name not in loader.names() else plan.domain.name,
-        "train_dtype": bench.train_dtype, "score_dtype": bench.score_dtype, "depth": bench.depth, "settings": spec.plain(plan.chosen),
+        "train_dtype": bench.train_dtype, "score_dtype": bench.score_dtype, "depth": bench.depth, "width": bench.width, "settings": spec.plain(plan.chosen),
         "command": list(command), "failed": plan.made.failed, "cells": [{"id": j.id, "label": j.label} for j in plan.jobs],
     })  # fmt: skip
     page = paged(bench, plan, command)
@@ -178,7 +178,14 @@ def again(store: Store, name: str, model: str, domain: str, scale: str) -> tuple
         )
     notes = read_json(where / "run.json")
     local = Local(notes["model"], where, notes["identity"], "", "", "auto", None, "folder")
-    bench = Bench(local, store, notes["train_dtype"], notes["score_dtype"], depth=notes.get("depth", 0))
+    bench = Bench(
+        local,
+        store,
+        notes["train_dtype"],
+        notes["score_dtype"],
+        depth=notes.get("depth", 0),
+        width=notes.get("width", 0),
+    )
     experiment, loaded = find(name), loader.load(notes["domain"])
     chosen = spec.build(type(experiment.settings(scale)), notes["settings"])
     made = experiment.comparison(bench, loaded, chosen)

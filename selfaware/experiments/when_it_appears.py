@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from selfaware import stats
+from selfaware.comparisons import instrument, measures, shared
+from selfaware.comparisons.arms import Arm, Asked, Findings, View
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import NATS, Measured
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import first_look, instrument, measures, paths, pictures, probing, shared
-from selfaware.experiments.arms import Arm, Asked, Findings, View
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import NATS, Measured
-from selfaware.experiments.paths import UNASKED, Path
-from selfaware.experiments.shared import Shared
+from selfaware.findings import paths, pictures, probing
+from selfaware.findings.paths import UNASKED, Path
 from selfaware.interventions.snapshot import Snapshot
 from selfaware.metrics import options
 from selfaware.readouts import probe
@@ -151,8 +152,8 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     """Effects, directions and onsets over the steps, and what the probe can tell."""
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
     found = measures.measured(made, of, model, domain.name)
-    checks = first_look.instrument_checks(made, of, domain)
-    margins = {name: first_look.margin(domain, name) for name in checks}
+    checks = instrument.checks(made, of, domain)
+    margins = {name: instrument.margin(domain, name) for name in checks}
     every, seeds = _found(made, domain, chosen), len(made.seeds)
     run, (weights, gate, stream) = every["lora"], made.views
     begins = _onsets(made, every, chosen.share)
@@ -174,7 +175,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     usable = "self" not in checks or checks["self"].sensitive
     verdicts = (
         _rotation(found, run, gaps, chosen.every),
-        _together(found, run, gaps["report"], begun, usable, chosen.margin * run.steps[-1], first_look.margin(domain, "self")),
+        _together(found, run, gaps["report"], begun, usable, chosen.margin * run.steps[-1], instrument.margin(domain, "self")),
         _gate(told[0]),
     )  # fmt: skip
     figures = [_effects(found, every, begun["lora", "choices"], margins)]

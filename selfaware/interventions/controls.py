@@ -167,10 +167,12 @@ class Scrambled:
     Attributes:
         like: the recipe whose deltas are scrambled.
         index: which of the seed's scrambles.
+        gates: True draws A anew as well, with the norm of each row kept: an adapter of that size that no training has seen.
     """
 
     like: Given | Lora | Vector | Natural
     index: int = 0
+    gates: bool = False
 
     @property
     def needs(self) -> Sequence[Recipe]:
@@ -185,7 +187,7 @@ class Scrambled:
     @property
     def label(self) -> str:
         """As written on a page."""
-        return f"scrambled {self.like.label}"
+        return f"{'untrained copy of' if self.gates else 'scrambled'} {self.like.label}"
 
     def fit(
         self,
@@ -205,16 +207,19 @@ class Scrambled:
             raise BadData(
                 f"{self.label}: got {len(given)} interventions; one with deltas is needed to be scrambled. Fit it first."
             )
-        generator = _generator("scrambled", seed, self.index)
+        generator = _generator("untrained" if self.gates else "scrambled", seed, self.index)
         sign = 1 if polarity == "high" else -1
-        deltas = {site: _scrambled(delta, sign, generator) for site, delta in sorted(given[0].deltas.items())}
+        deltas = {
+            site: _scrambled(delta, sign, generator, self.gates) for site, delta in sorted(given[0].deltas.items())
+        }
         told = {"method": self.label, "norm_of": self.like.label, "index": self.index}
         return Intervention(deltas, given[0].positions, told)
 
 
-def _scrambled(delta: Delta, sign: int, generator: torch.Generator) -> Delta:
+def _scrambled(delta: Delta, sign: int, generator: torch.Generator, gates: bool) -> Delta:
     if isinstance(delta, LowRank):
-        return LowRank(delta.a.detach().float().cpu(), sign * _drawn(delta.b, generator), delta.scale)
+        a = _drawn(delta.a.T, generator).T if gates else delta.a.detach().float().cpu()
+        return LowRank(a.contiguous(), sign * _drawn(delta.b, generator), delta.scale)
     return Constant(sign * _drawn(added(delta)[:, None], generator)[:, 0])
 
 

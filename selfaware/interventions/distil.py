@@ -276,6 +276,10 @@ def vector_of(what: str, made: Intervention) -> tuple[Site, Float[Tensor, " D"]]
     return deltas[0][0], deltas[0][1].v.detach().float().cpu()
 
 
+Scalable = Lora | Vector | Natural | Line | Orthogonal | Given | Anchored
+"""What has multiples."""
+
+
 @dataclass(frozen=True)
 class Scaled:
     """What `of` makes of the same seed, times a factor: v · factor, or the scale of B·A times it.
@@ -285,7 +289,7 @@ class Scaled:
         factor: 1 leaves it, 0 takes it away, −1 is its reverse.
     """
 
-    of: Lora | Vector | Natural | Line | Orthogonal | Given | Anchored = field(default_factory=Natural)
+    of: Scalable = field(default_factory=Natural)
     factor: float = 1.0
 
     @property

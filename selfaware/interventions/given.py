@@ -2,18 +2,17 @@
 
 import hashlib
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from selfaware.errors import BadData, BadFile, BadModel, UnknownName
-from selfaware.interventions import peft_io
+from selfaware.errors import BadData, BadFile, BadModel
+from selfaware.interventions import bare, peft_io
 from selfaware.interventions.base import Constant, Delta, Intervention, LowRank, Recipe, Step, added
 from selfaware.models.hf import Model
 from selfaware.store import DONE, Cell, checksum
@@ -25,9 +24,6 @@ Form = Literal["peft", "own", "bare"]
 DELTA = "delta.safetensors"
 PICKLED = frozenset({".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"})
 """Endings of files that `torch.load` would have to run to read."""
-
-_BLOCK = re.compile(r"(?:^|[^a-z])(?:layers?|blocks?|h)[._-]?(\d+)", re.I)
-"""A block's number where a tensor's name says that it is one: `layer_15`, `blocks.15.mlp`, `transformer.h.3`."""
 
 CONVERT = (
     "safetensors only, since reading a pickle runs what it holds. Where you trust the file: "
@@ -49,6 +45,7 @@ class Given:
         positions: where it acts; for one of our own files what its header says.
         strength: multiplies what is added.
         holds: what is in there, for the label; a file of our own with any low-rank delta is an adapter.
+        block: the last block that it changes; −1 where nothing says it.
     """
 
     path: str = ""
@@ -57,6 +54,7 @@ class Given:
     positions: Positions = "all"
     strength: float = 1.0
     holds: Held = "adapter"
+    block: int = -1
 
     @property
     def needs(self) -> Sequence[Recipe]:
@@ -118,6 +116,11 @@ class Given:
             raise BadData(
                 f"{path}: said to hold a given {self.holds}; it holds a given {holds}. Name it with given(path)."
             )
+        last = max(site.block for site in made.deltas)
+        require(
+            self.block in (-1, last),
+            BadData(f"{path}: said to reach block {self.block}; it reaches {last}. Name it with given(path)."),
+        )
         turned = {site: _times(d, self.strength, polarity, model.device) for site, d in sorted(made.deltas.items())}
         origin = {"path": self.path, "sha256": self.sha256, "of": dict(made.provenance)}
         return Intervention(turned, made.positions, {"method": self.label, **origin})
@@ -135,7 +138,7 @@ class Given:
                     "another intervention. Name it with given(path), without positions."
                 )
         else:
-            name, v = _vector(files[0], self.site)
+            name, v = bare.vector(files[0], self.site)
             what = f"{path}, tensor {name}"
             made = Intervention({model.resolve(Site.parse(self.site)): Constant(v)}, self.positions, {"tensor": name})
         try:
@@ -168,18 +171,28 @@ def given(path: str | Path, site: str = "", positions: Positions | None = None, 
     _check_site(path, form, site)
     at: Positions = positions or "all"
     holds: Held = "vector" if form == "bare" else "adapter"
+    block = -1
     if form == "own":
         made = _own(files[0])
-        at, holds = positions or made.positions, _holds(made)
+        at, holds, block = positions or made.positions, _holds(made), max(s.block for s in made.deltas)
         if at != made.positions:
             raise BadData(
                 f"{path}: got positions {at!r}; its header says {made.positions!r}, and elsewhere it would be another "
                 "intervention. Leave them out."
             )
     elif form == "bare":
-        _vector(files[0], site)
-        site = str(Site.parse(site))
-    return Given(str(path), _digest(files), site, at, strength, holds)
+        bare.vector(files[0], site)
+        site, block = str(Site.parse(site)), Site.parse(site).block
+    else:
+        block = _last_block(files[1])
+    return Given(str(path), _digest(files), site, at, strength, holds, block)
+
+
+def _last_block(weights: Path) -> int:
+    """The highest block number among the names of an adapter's weights; −1 where they can't be read, of which `fit` says why."""
+    with suppress(OSError, SafetensorError), safe_open(weights, framework="pt") as file:
+        return max((int(n) for name in file.keys() for n in bare.BLOCK.findall(name)), default=-1)  # noqa: SIM118
+    return -1
 
 
 # which file ----------------------------------------------------------------------------------------------------------
@@ -248,95 +261,11 @@ def _own(path: Path) -> Intervention:
     made = Intervention.load(path)
     for site, delta in made.deltas.items():
         for name, tensor in delta.tensors().items():
-            _finite(path, f"{site}/{name}", tensor)
+            bare.finite(path, f"{site}/{name}", tensor)
     if not made.norm() > 0:
         names = ", ".join(str(site) for site in made.deltas) or "no delta"
         raise BadFile(f"{path}: adds nothing ({names}: all zero); a trained intervention is needed. Fit it again.")
     return made
-
-
-def _vector(path: Path, site: str) -> tuple[str, Tensor]:
-    """Name and values, `[D]` in float32, of the file's vector for that site."""
-    with safe_open(path, framework="pt") as file:
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        name = _picked(path, shapes, site)
-        tensor = file.get_tensor(name)
-    shape = shapes[name]
-    if not tensor.is_floating_point() or len(shape) not in (1, 2) or (len(shape) == 2 and shape[0] != 1) or 0 in shape:
-        raise BadFile(
-            f"{path}: tensor {name} is {shape} of {str(tensor.dtype).removeprefix('torch.')}; one vector (D,) or (1, D) of "
-            "floating-point numbers is needed. Save each block's vector under the block's number."
-        )
-    tensor = tensor.flatten().float()
-    _finite(path, name, tensor)
-    if not tensor.any():
-        raise BadFile(
-            f"{path}: tensor {name} {shape} is all zero; a vector that adds something is needed. Save it again."
-        )
-    return name, tensor
-
-
-def _finite(path: Path, name: str, tensor: Tensor) -> None:
-    bad = int((~tensor.isfinite()).sum())
-    if bad:
-        raise BadFile(
-            f"{path}: {bad} values of tensor {name} {tuple(tensor.shape)} are not finite; all must be. Make it again."
-        )
-
-
-def _picked(path: Path, shapes: Mapping[str, tuple[int, ...]], site: str) -> str:
-    """The tensor that is meant. A site never falls back on a neighbouring block's vector."""
-    listed = ", ".join(f"{name} {shape}" for name, shape in sorted(shapes.items(), key=_by_block)[:48])
-    if not shapes or any("lora_" in name for name in shapes):
-        raise BadFile(
-            f"{path}: got {listed or 'no tensor'}; vectors are needed. Give an adapter as the folder that PEFT saved."
-        )
-    if len(shapes) == 1:
-        return _single(path, next(iter(shapes)), site)
-    if not site:
-        raise UnknownName(
-            f"{path}: got no site for {len(shapes)} vectors; one is picked by its block. Give a site, such as 15 or 15.mlp: "
-            f"there are {listed}."
-        )
-    wanted = Site.parse(site)
-    if str(wanted) in shapes:
-        return str(wanted)
-    # A name such as 15.attn is a site of its own: it is not the vector of 15 or of 15.mlp.
-    named = [n for n in shapes if _block(n) == wanted.block and not re.fullmatch(r"\d+\.\D.*", n)]
-    if len(named) != 1:
-        got = f"{len(named)} vectors" if named else "no vector"
-        raise UnknownName(
-            f"{path}: got {got} for site {wanted}; exactly one of that block is needed. Give another site, or name the "
-            f"tensor {wanted} in the file: there are {listed}."
-        )
-    return named[0]
-
-
-def _single(path: Path, name: str, site: str) -> str:
-    """The only tensor; its name need say nothing, but must not say another block."""
-    if not site:
-        raise BadData(
-            f"{path}: got a bare vector, {name}, without a site; where it is added is never guessed. "
-            "Give a block's output, such as site='15', or a part, such as site='15.mlp'."
-        )
-    said = _BLOCK.findall(name)
-    if len(said) == 1 and int(said[0]) != Site.parse(site).block:
-        raise BadData(
-            f"{path}: tensor {name} is named for block {said[0]}; site {site} is another. "
-            "Correct the site, or rename the tensor where its author counts otherwise."
-        )
-    return name
-
-
-def _block(name: str) -> int | None:
-    """The one block number in a tensor's name, None where there is none or more than one."""
-    numbers = {int(n) for n in _BLOCK.findall(name) or re.findall(r"\d+", name)}
-    return numbers.pop() if len(numbers) == 1 else None
-
-
-def _by_block(item: tuple[str, object]) -> tuple[int, str]:
-    block = _block(item[0])
-    return (-1 if block is None else block, item[0])
 
 
 def _holds(made: Intervention) -> Held:

@@ -55,10 +55,14 @@ class Lora:
         """The LoRA before training: A drawn by the seed, B zero.
 
         Raises:
-            BadData: a rank below 1.
+            BadData: a rank below 1, or above the model's width.
         """
         if self.rank < 1:
             raise BadData(f"rank {self.rank}: a LoRA needs a rank of at least 1. Use --set rank=1.")
+        if self.rank > model.width:
+            raise BadData(
+                f"rank {self.rank}: {model.name} is {model.width} wide; a rank of at most that is needed, beyond it nothing is added. Use --set rank={model.width}."
+            )
         generator = torch.Generator().manual_seed(seed)
         drops = torch.Generator(device=model.device).manual_seed(seed + 1) if self.dropout else None
         scale = self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)

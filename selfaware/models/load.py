@@ -49,14 +49,15 @@ def load(local: Local, dtype: str, cache_gib: float = 1.5, device: str = "cpu", 
     )
 
 
-def depth(local: Local) -> int:
-    """How many blocks the model has; reads its configuration alone.
+def size(local: Local) -> tuple[int, int]:
+    """How many blocks the model has, and the width of its residual stream; reads its configuration alone.
 
     Raises:
         BadModel: the folder holds no model's configuration.
     """
     try:
-        return int(AutoConfig.from_pretrained(local.folder).get_text_config().num_hidden_layers)
+        found = AutoConfig.from_pretrained(local.folder).get_text_config()
+        return int(found.num_hidden_layers), int(found.hidden_size)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise BadModel(_no_model(local, error)) from error
 

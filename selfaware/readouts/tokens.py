@@ -20,13 +20,13 @@ from selfaware.readouts.unembed import (
     By,
     Kind,
     Values,
-    _change,
-    _checked,
-    _cosine,
-    _counts,
-    _drawn,
-    _known,
-    _masks,
+    beginning,
+    by_cosine,
+    by_logits,
+    checked_head,
+    counts,
+    known_tokens,
+    random_directions,
     read_out,
 )
 from selfaware.types import Open, Passage, Question, Site, Template, require
@@ -99,13 +99,13 @@ class Tokens:
         state = sample.mean(0)
         on_step(0.3)
         found = read_out(model, v, self.count, 0, self.seed, {}, state, sample)
-        head, v = _checked(model, v, state, sample), v.to(model.device)
-        known = _known(model.tokenizer, len(head.weight)).to(model.device)
-        masks = _masks(model.tokenizer, known, self.words)
+        head, v = checked_head(model, v, state, sample), v.to(model.device)
+        known = known_tokens(model.tokenizer, len(head.weight)).to(model.device)
+        masks = beginning(model.tokenizer, known, self.words)
         lists = torch.stack(list(masks.values())).long()  # [W, V]
         numbers: dict[str, Tensor] = {"vocabulary": lists.sum(1), "norm": v.norm()[None]}
         words: dict[str, tuple[str, ...]] = {}
-        ways: tuple[Values, ...] = (_cosine(head), _change(model, state.to(model.device)))
+        ways: tuple[Values, ...] = (by_cosine(head), by_logits(model, state.to(model.device)))
         for number, (ranking, values) in enumerate(zip(found.rankings, ways, strict=True)):
             by, marked = ranking.by, []
             for end, some in (("top", ranking.top), ("bottom", ranking.bottom)):
@@ -114,10 +114,12 @@ class Tokens:
                 held = lists[:, [t.id for t in some]]
                 marked.append(torch.where(held.any(0), held.argmax(0), -1))
             numbers[f"{by}/marked"] = torch.stack(marked)
-            numbers[f"{by}/found"] = _counts(values(v[None]), masks, known, self.count)[0].T
+            numbers[f"{by}/found"] = counts(values(v[None]), masks, known, self.count)[0].T
             for at, kind in enumerate(NULLS):
-                drawn = _drawn(v, self.draws, self.seed, sample.to(model.device) if kind == "covariance" else None)
-                parts = [_counts(values(part), masks, known, self.count) for part in torch.split(drawn, DIRECTIONS)]
+                drawn = random_directions(
+                    v, self.draws, self.seed, sample.to(model.device) if kind == "covariance" else None
+                )
+                parts = [counts(values(part), masks, known, self.count) for part in torch.split(drawn, DIRECTIONS)]
                 numbers[f"{by}/{kind}"] = torch.cat(parts).transpose(1, 2)
                 on_step(0.3 + 0.7 * (2 * number + at + 1) / 4)
         return Looked(numbers, words)

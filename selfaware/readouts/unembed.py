@@ -119,22 +119,22 @@ def read_out(
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; Engels et al. 2025, "Mechanisms of Awareness" (cosines);
         Phipson and Smyth 2010 (p).
     """
-    head = _checked(model, v, state, sample)
+    head = checked_head(model, v, state, sample)
     v = v.detach().to(model.device).float()
-    known = _known(model.tokenizer, len(head.weight)).to(model.device)
+    known = known_tokens(model.tokenizer, len(head.weight)).to(model.device)
     require(
         0 < count <= int(known.sum()) and (null_draws > 0 or not words),
         BadData(
             f"reading out: got count {count} and {null_draws} draws; 1 to {int(known.sum())} tokens and a draw at least are needed. Set them so."
         ),
     )
-    masks = _masks(model.tokenizer, known, words)
-    ways: dict[By, Values] = {"cosine": _cosine(head)}
+    masks = beginning(model.tokenizer, known, words)
+    ways: dict[By, Values] = {"cosine": by_cosine(head)}
     if state is not None:
-        ways["logits"] = _change(model, state.detach().to(model.device).float())
-    drawn: dict[Kind, Tensor] = {"isotropic": _drawn(v, null_draws, seed, None)} if words else {}
+        ways["logits"] = by_logits(model, state.detach().to(model.device).float())
+    drawn: dict[Kind, Tensor] = {"isotropic": random_directions(v, null_draws, seed, None)} if words else {}
     if words and sample is not None:
-        drawn["covariance"] = _drawn(v, null_draws, seed, sample.detach().to(model.device))
+        drawn["covariance"] = random_directions(v, null_draws, seed, sample.detach().to(model.device))
     rankings = []
     for by, values in ways.items():
         top, bottom = (
@@ -173,7 +173,8 @@ def logits_at(model: Model, states: Float[Tensor, "N D"]) -> Float[Tensor, "N V"
 # two ways to a value for every token ---------------------------------------------------------------------------------
 
 
-def _cosine(head: nn.Linear) -> Values:
+def by_cosine(head: nn.Linear) -> Values:
+    """Cosines of directions with the unembedding's rows."""
     pieces = torch.split(head.weight, PIECE)
     lengths = torch.cat([piece.float().norm(dim=1) for piece in pieces]).clamp_min(torch.finfo(torch.float32).tiny)
 
@@ -184,7 +185,8 @@ def _cosine(head: nn.Linear) -> Values:
     return values
 
 
-def _change(model: Model, state: Tensor) -> Values:
+def by_logits(model: Model, state: Tensor) -> Values:
+    """Changes of the logits that a residual state `[D]` gives, when a direction is added to it."""
     before = logits_at(model, state[None])
     return lambda directions: logits_at(model, state + directions) - before
 
@@ -203,7 +205,7 @@ def _counted(
     values: Values, v: Tensor, drawn: Tensor, masks: Mapping[str, Tensor], known: Tensor, count: int, kind: Kind
 ) -> list[Counted]:
     """The counts at both ends, and where they stand among those of the drawn directions."""
-    parts = [_counts(values(some), masks, known, count) for some in (v[None], *torch.split(drawn, DIRECTIONS))]
+    parts = [counts(values(some), masks, known, count) for some in (v[None], *torch.split(drawn, DIRECTIONS))]
     found = torch.cat(parts)  # [1 + S, words, ends]
     made = []
     for at, name in enumerate(masks):
@@ -214,12 +216,19 @@ def _counted(
     return made
 
 
-def _counts(values: Tensor, masks: Mapping[str, Tensor], known: Tensor, count: int) -> Tensor:
+def counts(values: Tensor, masks: Mapping[str, Tensor], known: Tensor, count: int) -> Tensor:
+    """How many tokens of each list stand at either end of each direction, `[S, words, ends]`.
+
+    Args:
+        values: `[S, V]`.
+        masks: by list, `[V]`.
+        known: `[V]`, see `known_tokens`.
+    """
     ends = [ids for ids, _ in _ends(values, known, count)]
     return torch.stack([torch.stack([mask[ids].sum(1) for ids in ends], 1) for mask in masks.values()], 1)
 
 
-def _drawn(v: Tensor, draws: int, seed: int, sample: Tensor | None) -> Float[Tensor, "S D"]:
+def random_directions(v: Tensor, draws: int, seed: int, sample: Tensor | None) -> Float[Tensor, "S D"]:
     """Random directions as long as v; drawn on the CPU, where a draw is the same on every machine."""
     generator = torch.Generator().manual_seed(seed)
     if sample is None:
@@ -233,14 +242,14 @@ def _drawn(v: Tensor, draws: int, seed: int, sample: Tensor | None) -> Float[Ten
 # a vocabulary ----------------------------------------------------------------------------------------------------------
 
 
-def _known(tokenizer: Any, size: int) -> Bool[Tensor, " V"]:
+def known_tokens(tokenizer: Any, size: int) -> Bool[Tensor, " V"]:
     """Which rows of the unembedding belong to a token: many models have more, which were never trained."""
     known = torch.zeros(size, dtype=torch.bool)
     known[torch.tensor([i for i in tokenizer.get_vocab().values() if i < size], dtype=torch.long)] = True
     return known
 
 
-def _masks(tokenizer: Any, known: Tensor, words: Mapping[str, Sequence[str]]) -> dict[str, Bool[Tensor, " V"]]:
+def beginning(tokenizer: Any, known: Tensor, words: Mapping[str, Sequence[str]]) -> dict[str, Bool[Tensor, " V"]]:
     """For each list the tokens that begin with one of its stems."""
     stems = {name: tuple(stem.casefold() for stem in some) for name, some in words.items()}
     for name, some in stems.items():
@@ -264,7 +273,7 @@ def _bare(text: str) -> str:
     return re.sub(r"^[\W_]+", "", text)
 
 
-def _checked(model: Model, v: Tensor, state: Tensor | None, sample: Tensor | None) -> nn.Linear:
+def checked_head(model: Model, v: Tensor, state: Tensor | None, sample: Tensor | None) -> nn.Linear:
     """The head, where direction, state and sample can be held against it."""
     head = model.head
     if not isinstance(head, nn.Linear) or head.weight.shape[1] != model.width:

@@ -30,7 +30,7 @@ class Bench:
         train_dtype, score_dtype: the weights' type in fits and in quoted scores.
         cache_gib: memory for what is kept of prompts, for each loaded type, GiB; what is beyond it lies in `kept` in the
             store's folder while the process lives.
-        depth: how many blocks the model has; 0 asks its files.
+        depth, width: how many blocks the model has, and how wide its residual stream is; 0 asks its files.
     """
 
     def __init__(
@@ -42,11 +42,12 @@ class Bench:
         cache_gib: float = 1.5,
         device: str = "cpu",
         depth: int = 0,
+        width: int = 0,
     ) -> None:
         self.local, self.store = local, store
         self.train_dtype, self.score_dtype = train_dtype, score_dtype
         self.cache_gib, self.device = cache_gib, device
-        self._depth = depth
+        self._size = (depth, width)
         self._models: dict[str, hf.Model] = {}
         self._digests: dict[int, tuple[Questions, str]] = {}
 
@@ -59,8 +60,18 @@ class Bench:
     @property
     def depth(self) -> int:
         """How many blocks the model has; needs no weights."""
-        self._depth = self._depth or load.depth(self.local)
-        return self._depth
+        return self._known()[0]
+
+    @property
+    def width(self) -> int:
+        """How wide its residual stream is; needs no weights."""
+        return self._known()[1]
+
+    def _known(self) -> tuple[int, int]:
+        if not all(self._size):
+            depth, width = load.size(self.local)
+            self._size = (self._size[0] or depth, self._size[1] or width)
+        return self._size
 
     def fit_cell(self, examples: Sequence[Question], recipe: Recipe, polarity: Polarity, seed: int) -> Fit:
         """The description of that fit."""

@@ -15,7 +15,11 @@ Matrix = NDArray[np.float64]
 
 
 def ratio(
-    numerator: Sequence[dict[str, float | None]], denominator: Sequence[dict[str, float | None]], unit: str = "ratio"
+    numerator: Sequence[dict[str, float | None]],
+    denominator: Sequence[dict[str, float | None]],
+    unit: str = "ratio",
+    *,
+    fitted: bool = True,
 ) -> Estimate:
     """The ratio of two means, paired by seed and family, with Fieller's 95 % interval.
 
@@ -30,6 +34,7 @@ def ratio(
         numerator: one dict for each seed, from family to value.
         denominator: the same seeds in the same order; families unread in either are left out of both.
         unit: of the ratio.
+        fitted: False for arms without seeds (somebody's adapter and its vector), whose families alone are random.
 
     Raises:
         BadData: the two have different numbers of seeds.
@@ -43,7 +48,8 @@ def ratio(
         )
     above, below, lost = _paired(numerator, denominator)
     s, f = above.shape
-    why = why_no_interval(s, f)
+    why = why_no_interval(s if fitted or not s else 2, f)
+    s = s if fitted else 0
     if above.size == 0:
         return Estimate(None, None, None, f, s, unit, lost, None, why)
     n, d = float(above.mean()), float(below.mean())
@@ -51,9 +57,9 @@ def ratio(
         if d == 0:
             return Estimate(None, None, None, f, s, unit, lost, None, "undefined: the denominator is zero")
         return Estimate(n / d, None, None, f, s, unit, lost, None, why)
-    df = min(s, f) - 1
+    df = (min(s, f) if fitted else f) - 1
     t = t_quantile(0.5 + LEVEL / 2, df)
-    parts = _covariances(above, below)
+    parts = _covariances(above, below) if fitted else [np.cov(above.mean(0), below.mean(0)) / f]
     if d**2 <= t**2 * max(float(c[1, 1]) for c in parts):
         return Estimate(None, None, None, f, s, unit, lost, None, "undefined: the denominator's interval holds zero")
     low, high = _accepted(n, d, t, parts)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from selfaware.experiments.arms import Arm, Asked, Read, Replicate, View
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import chosen as chosen_share
+from selfaware.comparisons.arms import Arm, Asked, Read, Replicate, View
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import chosen as chosen_share
 from selfaware.metrics import options
 from selfaware.stages import Seen
 from selfaware.types import Polarity, Score

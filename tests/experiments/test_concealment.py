@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from selfaware import spec
+from selfaware.comparisons.arms import Asked, Read, Replicate
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import Measure
+from selfaware.comparisons.shared import smoke
 from selfaware.domains import loader
 from selfaware.domains.loader import PRESSURES
 from selfaware.errors import BadData
 from selfaware.experiments import concealment, run
-from selfaware.experiments.arms import Asked, Read, Replicate
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import Measure
-from selfaware.experiments.shared import smoke
+from selfaware.findings import pressing
 from selfaware.metrics import options
 from selfaware.stages import Bench
 from selfaware.types import POLARITIES, Question, Score
@@ -118,7 +119,7 @@ SMALL = {"shared.lora.site": "1.mlp.down_proj", "shared.wide.site": "1.mlp"}
 class TestSets:
     def test_each_text_is_asked_and_averaged_within_its_item(self, under: loader.Domain) -> None:
         plain = Asked("self", under.questions("self"), "raw")
-        made = concealment.pressed(plain, "hide", under.pressed["hide"])
+        made = pressing.pressed(plain, "hide", under.pressed["hide"])
         questions = [q for q in made.questions if isinstance(q, Question)]
         assert made.name == "self-hide"
         assert len(questions) == 2 * len(plain.questions)
@@ -128,7 +129,7 @@ class TestSets:
 
     def test_the_untouched_model_is_told_and_asked_to_hide(self, bench: Bench, under: loader.Domain) -> None:
         made = run.plan("concealment", bench, under, "smoke", SMALL).made
-        both, told = made.named_arm(concealment.BOTH), made.named_arm(concealment.TOLD)
+        both, told = made.named_arm(pressing.BOTH), made.named_arm(pressing.TOLD)
         assert both.system["high"] == ("You love red. Be hide.", "Red is yours. Now hide!")
         assert set(both.sets) == set(told.sets) & {"self", "twin"}
         assert both.role != "instrument", "it must not count as a positive control of the questions"
@@ -147,7 +148,7 @@ class TestWholeRun:
         page, where = run.execute(bench, plan, quiet, ["selfaware"])
         assert where.is_file()
         assert page.failures == ()
-        assert {f.name for f in page.figures} == {"effects", "levels", "moved"}
+        assert {f.name for f in page.figures} == {"pressed", "pressed-levels", "moved"}
         assert {t.name for t in page.tables} == {"instrument", "pressed", "damage"}
         moved = [r for r in page.rows if r.measure == "self_effect_moved"]
         assert {(r.method, r.condition["pressed"]) for r in moved} == {(m, k) for m in ("LoRA rank 1", "LoRA rank 2") for k in PRESSURES}  # fmt: skip
@@ -190,7 +191,7 @@ class TestWholeRun:
 
         monkeypatch.setattr(Comparison, "scores", scores)
         by = {f"self{k}_effect": Measure("report_score", f"self{k}_effect", f"self{k.replace('_', '-')}", options.scores, "nats") for k in ("", "_hide")}  # fmt: skip
-        assert concealment.moved(made, by, made.arm("primary"), "self", "hide").value == pytest.approx(0.0)
+        assert pressing.moved(made, by, made.arm("primary"), "self", "hide").value == pytest.approx(0.0)
 
     def test_refused(self, bench: Bench, toy: loader.Domain, under: loader.Domain) -> None:
         with pytest.raises(BadData, match=r"no \[pressed\]"):

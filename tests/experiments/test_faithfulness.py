@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from selfaware import spec
+from selfaware.comparisons.arms import Asked, Read, Replicate
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.shared import smoke
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import faithfulness, pictures, points, run
-from selfaware.experiments.arms import Asked, Read, Replicate
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.points import Run
-from selfaware.experiments.shared import smoke
+from selfaware.experiments import faithfulness, run
+from selfaware.findings import pictures, points
+from selfaware.findings.points import Run
 from selfaware.stages import Bench
 from selfaware.types import POLARITIES, Estimate, Polarity, Score
 
@@ -194,7 +195,7 @@ class TestWholeRun:
         page, where = run.execute(bench, plan, quiet, ["selfaware"])
         assert where.is_file()
         assert page.failures == ()
-        assert {f.name for f in page.figures} == {"rates", "calibration", "factors"}
+        assert {f.name for f in page.figures} == {"rates", "calibration", "factors", "decisions"}
         rows = {(r.measure, r.polarity): r for r in page.rows if r.measure.startswith("r_")}
         assert rows["r_report", "high"].published != rows["r_report", "low"].published != ""
         (runs,) = [t for t in page.tables if t.name == "runs"]

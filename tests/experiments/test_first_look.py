@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from selfaware import spec
+from selfaware.comparisons.arms import Arm, Asked, Read, Replicate
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import chosen as chosen_share
 from selfaware.domains import loader
 from selfaware.errors import BadData, BadFile, UnknownName
 from selfaware.experiments import first_look, run
-from selfaware.experiments.arms import Arm, Asked, Read, Replicate
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import chosen as chosen_share
 from selfaware.interventions.base import Intervention
 from selfaware.metrics import options
 from selfaware.models.batch import Row

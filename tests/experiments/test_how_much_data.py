@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from selfaware import spec, stats
+from selfaware.comparisons import subsets
+from selfaware.comparisons.arms import Asked, Read, Replicate
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.shared import smoke
+from selfaware.comparisons.subsets import Drawn
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import how_much_data, run, subsets, topics
-from selfaware.experiments.arms import Asked, Read, Replicate
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.shared import smoke
-from selfaware.experiments.subsets import Drawn
+from selfaware.experiments import how_much_data, run
+from selfaware.findings import topics
 from selfaware.interventions.lora import Lora
 from selfaware.stages import Bench
 from selfaware.types import POLARITIES, Score

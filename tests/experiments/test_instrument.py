@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from selfaware.comparisons import instrument, measures
+from selfaware.comparisons.arms import Asked, Read, Replicate
+from selfaware.comparisons.comparison import Comparison
 from selfaware.domains import loader
-from selfaware.experiments import first_look, instrument, measures
-from selfaware.experiments.arms import Asked, Read, Replicate
-from selfaware.experiments.comparison import Comparison
+from selfaware.experiments import first_look
 from selfaware.stages import Bench
 from selfaware.types import Score
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from selfaware import launch, spec
+from selfaware.comparisons.comparison import Comparison
 from selfaware.domains import loader
 from selfaware.errors import BadData, UnknownName
 from selfaware.experiments import is_it_a_vector, run
-from selfaware.experiments.comparison import Comparison
 from selfaware.interventions.base import Constant, Delta, Intervention, LowRank
 from selfaware.report.page import Heat
 from selfaware.stages import Bench, Seen
 from selfaware.types import Polarity, Site, Verdict
 
 SMALL = {
-    "shared.lora.site": "1.mlp.down_proj", "wider_site": "1.mlp", "shared.wide.training.epochs": "1", "shared.limit": "0",
+    "shared.lora.site": "1.mlp.down_proj", "shared.wider.site": "1.mlp", "shared.wide.training.epochs": "1", "shared.limit": "0",
 }  # fmt: skip
 
 
@@ -51,14 +51,14 @@ class Planted:
 
 
 def planted(
-    bench: Bench, toy: loader.Domain, wider: str, scrambled: str, **settings: str
+    bench: Bench, toy: loader.Domain, wider: str, control: str, **settings: str
 ) -> tuple[dict[str, Verdict], Comparison, Any]:
     """Verdicts where the arm that they are about, and its control, add what is said; both really fitted, looked at and read back."""
     chosen = spec.override(
         is_it_a_vector.settings("smoke"), {**SMALL, "texts": "4", "shared.seeds": "0,1,2", **settings}
     )
     made = is_it_a_vector.comparison(bench, toy, chosen)
-    what = {"wider": wider, "scrambled": scrambled, "rank-1": "gate", "widest": wider}
+    what = {"wider": wider, "untrained": control, "scrambled": control, "rank-1": "gate", "widest": wider}
     places = {"constant": "1", "gate": "1.mlp.down_proj"}
     arms = [replace(a, recipes=(Planted(what[a.name], places[what[a.name]]),), sets=("none",)) for a in made.arms]
     made = Comparison(bench, arms, made.sets, made.seeds, made.views)
@@ -99,7 +99,7 @@ class TestPlanted:
     def test_a_constant_is_no_finding_where_the_control_is_one_too(self, bench: Bench, toy: loader.Domain) -> None:
         got, _, _ = planted(bench, toy, "constant", "constant")
         assert got["constant-direction"].answer == "unclear"
-        assert "scrambled" in got["constant-direction"].reason
+        assert "control" in got["constant-direction"].reason
 
     @pytest.mark.parametrize("few", [{"shared.seeds": "0"}, {"texts": "1"}])
     def test_too_little_is_unclear(self, bench: Bench, toy: loader.Domain, few: dict[str, str]) -> None:
@@ -107,7 +107,7 @@ class TestPlanted:
         assert {v.answer for v in got.values()} == {"unclear"}
 
     def test_no_block_above_is_unclear(self, bench: Bench, toy: loader.Domain) -> None:
-        chosen = spec.override(is_it_a_vector.settings("smoke"), {**SMALL, "wider_site": "3.mlp"})
+        chosen = spec.override(is_it_a_vector.settings("smoke"), {**SMALL, "shared.wider.site": "3.mlp"})
         assert is_it_a_vector.places(4, chosen)["wider"] == ("3.mlp", "3")
         made = is_it_a_vector.comparison(bench, toy, chosen)
         made.failed = {j.id: "broken" for j in made.jobs() if not j.label.startswith("ask base")}
@@ -153,12 +153,12 @@ def answers(
 
 class TestVerdicts:
     def test_all_three_ways(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:
-        other = {"rank-1": 0.5, "widest": 0.5}
-        yes = answers(monkeypatch, bench, toy, {**other, "wider": 0.97, "scrambled": 0.3})
+        other = {"rank-1": 0.5, "widest": 0.5, "scrambled": 0.5}
+        yes = answers(monkeypatch, bench, toy, {**other, "wider": 0.97, "untrained": 0.3})
         assert set(yes.values()) == {"yes"}
-        no = answers(monkeypatch, bench, toy, {**other, "wider": 0.3, "scrambled": 0.3}, first=0.3)
+        no = answers(monkeypatch, bench, toy, {**other, "wider": 0.3, "untrained": 0.3}, first=0.3)
         assert set(no.values()) == {"no"}
-        noisy = answers(monkeypatch, bench, toy, {**other, "wider": 0.9, "scrambled": 0.3}, first=0.8, noise=0.3)
+        noisy = answers(monkeypatch, bench, toy, {**other, "wider": 0.9, "untrained": 0.3}, first=0.8, noise=0.3)
         assert set(noisy.values()) == {"unclear"}
 
 
@@ -188,14 +188,14 @@ class TestWholeRun:
         assert again.verdicts == page.verdicts
 
     def test_fits_that_train_nothing_give_no_verdict(self, bench: Bench, toy: loader.Domain) -> None:
-        still = {**SMALL, "wider_rate": "0"}
+        still = {**SMALL, "shared.wider.training.learning_rate": "0"}
         page, _ = run.execute(bench, run.plan("is-it-a-vector", bench, toy, "smoke", still), quiet, [])
         assert {v.answer for v in page.verdicts} == {"unclear"}
         assert any("adds nothing" in why for _, why in page.failures)
 
     def test_bad_settings(self, bench: Bench, toy: loader.Domain) -> None:
         with pytest.raises(UnknownName, match="99"):
-            run.plan("is-it-a-vector", bench, toy, "smoke", {**SMALL, "wider_site": "99.mlp"})
+            run.plan("is-it-a-vector", bench, toy, "smoke", {**SMALL, "shared.wider.site": "99.mlp"})
         with pytest.raises(BadData, match="texts=0"):
             run.plan("is-it-a-vector", bench, toy, "smoke", {**SMALL, "texts": "0"})
         with pytest.raises(BadData, match="tokens=1"):

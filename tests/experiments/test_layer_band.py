@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.experiments import layer_band, run
 from selfaware.experiments.layer_band import Blocks, Settings, apart, more_inside
-from selfaware.experiments.shared import Shared
 from selfaware.stages import Bench
 from selfaware.types import Estimate, Verdict
 from tests.experiments.planting import TOLD, Effects, planted

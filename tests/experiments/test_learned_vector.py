@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from selfaware import spec
+from selfaware.comparisons.arms import Arm, Asked, Read, Replicate, View
+from selfaware.comparisons.comparison import Comparison
+from selfaware.comparisons.measures import chosen as chosen_share
 from selfaware.domains import loader
 from selfaware.errors import BadData
-from selfaware.experiments import alike, learned_vector, run
-from selfaware.experiments.arms import Arm, Asked, Read, Replicate, View
-from selfaware.experiments.comparison import Comparison
-from selfaware.experiments.measures import chosen as chosen_share
+from selfaware.experiments import learned_vector, run
+from selfaware.findings import alike
 from selfaware.interventions.base import Constant, Intervention
 from selfaware.metrics import options
 from selfaware.models.hf import Model
@@ -180,7 +181,7 @@ class TestWholeRun:
         assert page.failures == ()
         assert {v.claim for v in page.verdicts} == {c.name for c in learned_vector.CLAIMS}
         figures = {f.name: f for f in page.figures}
-        assert set(figures) == {"shares", "cosines", "pairs", "line", "many", "kl"}
+        assert set(figures) == {"shares", "cosines", "pairs", "line", "many", "kl", "equal-damage-vector"}
         (choices, _) = figures["line"].panels
         assert isinstance(choices, Curves)
         assert choices.lines[0].x == (0.0, 0.5, 1.0)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.experiments import minimal_rank, run
-from selfaware.experiments.shared import Shared
 from selfaware.stages import Bench
 from selfaware.types import Verdict
 from tests.experiments.planting import TOLD, Effects, planted

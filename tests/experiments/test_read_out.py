@@ -8,16 +8,22 @@ import pytest
 import torch
 
 from selfaware import launch, spec
+from selfaware.comparisons.comparison import Comparison
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.experiments import read_out, run
-from selfaware.experiments.comparison import Comparison
+from selfaware.findings import words
 from selfaware.interventions.base import Constant, Intervention
 from selfaware.report.page import Ranked
 from selfaware.stages import Bench
 from selfaware.types import Polarity, Row, Site, Verdict
 
-SMALL = {"shared.lora.site": "1.mlp.down_proj", "wider_site": "1.mlp", "shared.vector.site": "1", "shared.limit": "0"}
+SMALL = {
+    "shared.lora.site": "1.mlp.down_proj",
+    "shared.wider.site": "1.mlp",
+    "shared.vector.site": "1",
+    "shared.limit": "0",
+}
 
 
 def quiet(done: float, total: float, label: str) -> None:
@@ -90,7 +96,7 @@ class TestPlanted:
         self, bench: Bench, toy: loader.Domain, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Words of the opposite at the high end: a sign swapped anywhere would turn this into a yes."""
-        monkeypatch.setattr(read_out, "stems", lambda _: {"high": ("b",), "low": ("a",)})
+        monkeypatch.setattr(words, "stems", lambda _: {"high": ("b",), "low": ("a",)})
         verdict, _ = planted(bench, toy, "speaks")
         assert verdict.answer == "no", verdict
 
@@ -105,7 +111,7 @@ class TestPlanted:
     def test_words_that_the_vocabulary_lacks_show_nothing(
         self, bench: Bench, toy: loader.Domain, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(read_out, "stems", lambda _: {"high": ("danger",), "low": ("b",)})
+        monkeypatch.setattr(words, "stems", lambda _: {"high": ("danger",), "low": ("b",)})
         verdict, _ = planted(bench, toy, "speaks")
         assert verdict.answer == "unclear"
         assert verdict.reason.startswith("instrument")
@@ -113,16 +119,16 @@ class TestPlanted:
 
 class TestWords:
     def test_a_domain_may_list_its_stems(self, toy: loader.Domain) -> None:
-        assert read_out.stems(toy) == {"high": ("a",), "low": ("b",)}, "the first item answered in one word"
+        assert words.stems(toy) == {"high": ("a",), "low": ("b",)}, "the first item answered in one word"
         own = replace(toy, words={"high_stems": ("Risk", "risk", "gambl"), "low_stems": ("safe",)})
-        assert read_out.stems(own) == {"high": ("risk", "gambl"), "low": ("safe",)}
+        assert words.stems(own) == {"high": ("risk", "gambl"), "low": ("safe",)}
         half = replace(toy, words={"high_stems": ("risk",)})
-        assert read_out.stems(half)["high"] == ("a",)
+        assert words.stems(half)["high"] == ("a",)
         with pytest.raises(BadData, match="high_stems"):
             read_out.check(replace(toy, spoken=()))
 
     def test_the_built_in_domain_has_words(self) -> None:
-        found = read_out.stems(loader.load("risky_choices"))
+        found = words.stems(loader.load("risky_choices"))
         assert any(w.startswith("risk") for w in found["high"])
         assert any(w.startswith("saf") for w in found["low"])
         assert not set(found["high"]) & set(found["low"])

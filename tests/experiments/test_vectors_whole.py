@@ -9,7 +9,8 @@ from selfaware import stats
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.experiments import domain_locality, natural_vector, run, where_it_acts
-from selfaware.experiments.profiles import Shifts, Sweep
+from selfaware.findings import depths, shares
+from selfaware.findings.profiles import Shifts, Sweep
 from selfaware.stages import Bench
 from selfaware.types import Estimate
 
@@ -23,7 +24,7 @@ def quiet(done: float, total: float, label: str) -> None:
 @pytest.mark.parametrize(
     ("name", "more", "claims"),
     [
-        ("natural-vector", {"wider_site": "1.mlp"}, {c.name for c in natural_vector.CLAIMS}),
+        ("natural-vector", {"shared.wider.site": "1.mlp"}, {c.name for c in natural_vector.CLAIMS}),
         ("where-it-acts", {"every": "1"}, {c.name for c in where_it_acts.CLAIMS}),
         ("domain-locality", {"beside": "near_or_far"}, {c.name for c in domain_locality.CLAIMS}),
     ],
@@ -55,8 +56,8 @@ def cosine(low: float, high: float) -> Estimate:
 def test_directions(between: Estimate, within: float, answer: str) -> None:
     own = Estimate(within, None, None, 3, 3, "cosine", why="pairs of seeds are not independent")
     found = {("a", "b"): between, ("b", "a"): between, ("a", "a"): own, ("b", "b"): own}
-    assert domain_locality._directions(found, ["a", "b"], 0.2, True).answer == answer
-    assert domain_locality._directions(found, ["a", "b"], 0.2, False).answer == "unclear"
+    assert domain_locality._directions(found, {"a": own, "b": own}, ["a", "b"], 0.2, True).answer == answer
+    assert domain_locality._directions(found, {"a": own, "b": own}, ["a", "b"], 0.2, False).answer == "unclear"
 
 
 @pytest.mark.parametrize(
@@ -78,11 +79,11 @@ def test_one_domain_alone(bench: Bench, toy: loader.Domain) -> None:
         run.plan("domain-locality", bench, toy, "smoke", {**PLACED, "beside": "toy"})
 
 
-def swept(center: float, size: float, noise: float, seed: int) -> Sweep:
+def swept(center: float, size: float, noise: float, seed: int, seeds: int = 2) -> Sweep:
     rng = np.random.default_rng(seed)
     blocks, strengths = tuple(range(10)), (0.01, 0.02)
     bump = size * np.exp(-((np.arange(10.0) - center) ** 2) / 4)[:, None] * np.array(strengths) / 0.02
-    values = {n: bump[None, None] + noise * rng.normal(size=(2, 30, 10, 2)) for n in ("choices", "self")}
+    values = {n: bump[None, None] + noise * rng.normal(size=(seeds, 30, 10, 2)) for n in ("choices", "self")}
     names = tuple(map(str, range(30)))
     return Sweep({n: Shifts(names, names, v) for n, v in values.items()}, blocks, strengths, np.full((10, 2), np.nan))
 
@@ -94,13 +95,20 @@ def test_where_profiles_agree_and_where_not(first: float, second: float, answer:
     arrays = {n: s.within(own.strengths, 0.02, 1) for n, s in own.sets.items()}
     pair = stats.alike(arrays["choices"], arrays["self"], draws=200)
     told = (pair, own, random, ("choices", "self"), 0.02, 1)
-    assert where_it_acts._answer(*told, {"choices": True, "self": True}, 0.25)[0] == answer
-    assert where_it_acts._answer(*told, {"choices": True, "self": False}, 0.25) == ("unclear", "instrument")
-    nothing = where_it_acts._answer(
-        pair, random, own, ("choices", "self"), 0.02, 1, {"choices": True, "self": True}, 0.25
-    )
+    assert depths.judged(*told, {"choices": True, "self": True}, 0.25)[0] == answer
+    assert depths.judged(*told, {"choices": True, "self": False}, 0.25) == ("unclear", "instrument")
+    nothing = depths.judged(pair, random, own, ("choices", "self"), 0.02, 1, {"choices": True, "self": True}, 0.25)
     assert nothing[0] == "unclear"
     assert "random" in nothing[1]
+
+
+@pytest.mark.parametrize(("size", "noise", "answer"), [(2.0, 0.1, "yes"), (0.0, 0.02, "no"), (0.2, 2.0, "unclear")])
+def test_whether_the_positive_arm_moves_anything(size: float, noise: float, answer: str) -> None:
+    own, random = swept(5.0, size, noise, 0, seeds=5), swept(5.0, 0.0, noise, 2, seeds=5)
+    said, why, text = depths.moved(own, random, "self", 0.1)
+    assert said == answer, (why, text)
+    assert "of 20 looks" in text
+    assert depths.moved(own, own, "self", 0.1)[0] != "yes", "not beyond a random direction that does the same"
 
 
 def test_a_strength_of_zero(bench: Bench, toy: loader.Domain) -> None:
@@ -117,7 +125,7 @@ def test_a_strength_of_zero(bench: Bench, toy: loader.Domain) -> None:
     ],
 )
 def test_a_vector_must_be_beyond_a_random_one(own, control, said, answer) -> None:
-    found = natural_vector.beyond_random(cosine(*own), cosine(*control), said, "why")
+    found = shares.beyond_random(cosine(*own), cosine(*control), said, "why")
     assert found[0] == answer
 
 
@@ -129,5 +137,5 @@ def test_removal_all_three_ways(left: float, answer: str) -> None:
     values = {("wider", "choice_share_effect"): whole, ("wider/stream", "choice_share_effect"): after}
     effects = {k: stats.estimate(v, "share") for k, v in values.items()}  # type: ignore[arg-type]
     found = SimpleNamespace(values=values, effects=effects, kept={})
-    made = SimpleNamespace(named_arm=lambda name: SimpleNamespace(name=name, label=name))
+    made = SimpleNamespace(named_arm=lambda name: SimpleNamespace(name=name, label=name, fixed=False))
     assert natural_vector._removal(made, found, 0.8).answer == answer  # type: ignore[arg-type]

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from selfaware.comparisons.arms import Arm
+from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData, UnknownName
-from selfaware.experiments import paths, run, when_it_appears
-from selfaware.experiments.arms import Arm
-from selfaware.experiments.paths import Walk, over_seeds
-from selfaware.experiments.shared import Shared
+from selfaware.experiments import run, when_it_appears
 from selfaware.experiments.when_it_appears import Settings
+from selfaware.findings import paths
+from selfaware.findings.paths import Walk, over_seeds
 from selfaware.interventions.train import Training
 from selfaware.metrics import options
 from selfaware.report.page import Panel

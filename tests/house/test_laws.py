@@ -26,6 +26,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("readouts",),
     ("stages",),
     ("launch",),
+    ("comparisons",),
+    ("findings",),
     ("experiments", "terminal", "bench"),
     ("cli",),
     ("__main__",),

@@ -315,3 +315,17 @@ def test_a_given_adapters_control_is_named_built_and_made(tmp_path: Path) -> Non
     assert new.positions == "answer"
     assert set(new.deltas) == set(adapter.deltas)
     assert not torch.equal(numbers(new), numbers(like))
+
+
+def test_an_untrained_copy_draws_its_gates_anew_and_keeps_their_norms() -> None:
+    old, new = both(), made(Scrambled(LIKE, gates=True), like=both())
+    for site, delta in old.deltas.items():
+        if isinstance(delta, LowRank):
+            drawn = new.deltas[site]
+            assert isinstance(drawn, LowRank)
+            assert drawn.scale == delta.scale
+            assert torch.allclose(drawn.a.norm(dim=1), delta.a.norm(dim=1))
+            assert torch.allclose(drawn.b.norm(dim=0), delta.b.norm(dim=0))
+            assert not torch.allclose(drawn.a, delta.a)
+            assert not torch.equal(drawn.b, made(Scrambled(LIKE), like=both()).deltas[site].b)  # type: ignore[union-attr]
+    assert Scrambled(LIKE, gates=True).label == "untrained copy of trained vector"

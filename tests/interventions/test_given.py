@@ -410,6 +410,18 @@ def test_a_changed_vector_is_another_cell_and_the_old_name_is_refused(tmp_path: 
         fit(before)
 
 
+def test_the_last_block_is_known_without_the_model_and_held_to_in_the_fit(tmp_path: Path) -> None:
+    bare = given(vectors(tmp_path / "v.safetensors", v=noise(0, 32)), "2.mlp")
+    fit(Vector("1", training=TRAIN)).save(tmp_path / "delta.safetensors")
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    export(fit(Lora("all-linear", 1, positions="all", training=TRAIN)), folder, LLAMA)
+    assert [given(p).block for p in (tmp_path / "delta.safetensors", folder)] == [1, 3]
+    assert bare.block == 2
+    with pytest.raises(BadData, match="said to reach block 1; it reaches 2"):
+        fit(replace(bare, block=1))
+
+
 def test_without_a_checksum_or_with_an_odd_strength_nothing_is_measured(tmp_path: Path) -> None:
     path = vectors(tmp_path / "v.safetensors", v=noise(0, 32))
     with pytest.raises(BadData, match=r"without a checksum.*Name it with given\(path\)"):

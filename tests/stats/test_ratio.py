@@ -267,3 +267,22 @@ def test_zero_over_zero_is_undefined() -> None:
 def test_seeds_that_do_not_pair_are_refused() -> None:
     with pytest.raises(BadData, match="2 seeds over 1; both sides need the same seeds"):
         stats.ratio([{"a": 1.0}, {"a": 1.0}], [{"a": 1.0}])
+
+
+def test_without_seeds_it_holds_what_the_one_way_interval_does_not_reject() -> None:
+    """One given adapter: families alone are random, and the ends are where the remainder's interval just holds zero."""
+    rng = np.random.default_rng(4)
+    below = {f"f{n}": 1.0 + 0.3 * float(rng.normal()) for n in range(12)}
+    above = {f: 0.7 * v + 0.1 * float(rng.normal()) for f, v in below.items()}
+    found = stats.ratio([above], [below], fitted=False)
+    assert found.value == pytest.approx(sum(above.values()) / sum(below.values()))
+    assert (found.seeds, found.why) == (0, "")
+    assert found.low is not None and found.high is not None
+    for end in (found.low, found.high):
+        rest = stats.estimate([{f: above[f] - end * below[f] for f in below}], "rest", fitted=False)
+        assert rest.low is not None and rest.high is not None
+        assert min(abs(rest.low), abs(rest.high)) < 1e-9
+    assert stats.ratio([above], [below]).why == "one seed"
+    assert stats.ratio([{"a": 1.0}], [{"a": 2.0}], fitted=False).why == "too few families"
+    noise = {f: float(rng.normal()) for f in below}
+    assert stats.ratio([above], [noise], fitted=False).why.startswith("undefined")
