@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from selfaware import stages, stats
 from selfaware.comparisons.arms import Arm, Asked, ByFamily, Kept, Read, Replicate, View, name_of, tokens
-from selfaware.comparisons.subsets import Drawn
 from selfaware.interventions.anchored import Anchored
 from selfaware.interventions.base import Intervention, Recipe
+from selfaware.interventions.drawn import Drawn
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.orthogonal import Orthogonal
 from selfaware.interventions.snapshot import Snapshot

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfaware import stats
-from selfaware.comparisons import shared, subsets
+from selfaware.comparisons import shared
 from selfaware.comparisons.arms import Arm, Asked, ByFamily, Findings, Replicate, View
 from selfaware.comparisons.comparison import Comparison
 from selfaware.comparisons.measures import NATS, Measure, Measured, measured
@@ -18,6 +18,7 @@ from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.findings import pictures
+from selfaware.interventions import drawn
 from selfaware.interventions.distil import Natural
 from selfaware.metrics import damage, options
 from selfaware.readouts.null import NullCosines
@@ -123,7 +124,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
                 sets=("neutral",),
             )
         )
-        for number, fold in enumerate(subsets.folds(examples, 2), 1):
+        for number, fold in enumerate(drawn.folds(examples, 2), 1):
             half = tuple(q for q in examples if q.family in fold)
             arms.append(
                 Arm(f"{one.name}/half-{number}", f"vector, half {number}: {one.title}", "arm", (natural,), half,
@@ -182,9 +183,9 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     if null is not None:
         rows.append(_null_row(null, model, domain.name))
     verdicts = (_directions(cosines, halves, names, limit, null is not None), _effects(found, names, chosen.margin))
-    drawn = (_cosine_map(cosines, names, limit), _cosine_marks(cosines, halves, names, limit))
+    cosine_figures = (_cosine_map(cosines, names, limit), _cosine_marks(cosines, halves, names, limit))
     figures = (
-        *drawn,
+        *cosine_figures,
         *(_effect_map(found, names, s) for s in ("choices", "self", "twin")),
     )
     return Findings(tuple(rows), verdicts, figures, (pictures.harm(made),))

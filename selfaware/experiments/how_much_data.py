@@ -9,12 +9,13 @@ from selfaware.comparisons.arms import Arm, Findings
 from selfaware.comparisons.comparison import Comparison
 from selfaware.comparisons.measures import Measure, Measured
 from selfaware.comparisons.shared import Shared
-from selfaware.comparisons.subsets import Drawn
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.findings import pictures, shares, topics
 from selfaware.findings.topics import Folds
+from selfaware.interventions import drawn
 from selfaware.interventions.base import Recipe
+from selfaware.interventions.drawn import Drawn
 from selfaware.interventions.lora import Lora
 from selfaware.report.page import Claim, Curves, Figure, Line, Role
 from selfaware.stages import Bench
@@ -102,7 +103,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
             f"how-much-data: few={chosen.few}, rows={chosen.rows}, epochs={chosen.epochs}; few must be one of rows, and epochs 1 or more. Set them so."
         )
     for rows in chosen.rows:
-        subsets.drawn(examples, rows, 0)
+        drawn.drawn(examples, rows, 0)
     folds, last, arms = Folds.of(examples, chosen.folds), chosen.epochs[-1], list[Arm]()
 
     def add(name: str, label: str, recipe: Recipe, about: str, role: Role = "arm") -> None:

@@ -172,7 +172,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     rows += [
         _norm(made, arm, model, domain.name)
         for arm in made.arms
-        if arm.recipes and arm.name != "lora" and "×" not in arm.name
+        if arm.recipes and arm.name != "lora" and not harm.is_multiple(arm)
     ]
     many = {k: _many(made, k, chosen) for k in ("vector", *_orthogonal(chosen), "random")}
     for name, estimate in many.items():
@@ -203,7 +203,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
         _drawn(made, many, chosen, domain),
         _near_base(made, chosen, domain),
     )  # fmt: skip
-    tables = (instrument.table(made, checks, margins), alike.norms(made, [a for a in made.arms if a.recipes and a.name != "lora" and "×" not in a.name]), pictures.harm(made))  # fmt: skip
+    tables = (instrument.table(made, checks, margins), alike.norms(made, [a for a in made.arms if a.recipes and a.name != "lora" and not harm.is_multiple(a)]), pictures.harm(made))  # fmt: skip
     return Findings(tuple(rows), verdicts, tuple(f for f in figures if f.panels), tables)
 
 

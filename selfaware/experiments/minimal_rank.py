@@ -139,7 +139,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     checks = instrument.checks(made, of, domain)
     margins = {name: instrument.margin(domain, name) for name in checks}
     tried, widest = (
-        [a for a in made.arms if a.role in ("primary", "arm") and a.name != WIDEST and "×" not in a.name],
+        [a for a in made.arms if a.role in ("primary", "arm") and a.name != WIDEST and not harm.is_multiple(a)],
         made.named_arm(WIDEST),
     )
     rows, verdicts = list(found.rows), []

@@ -218,7 +218,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
 
 
 def _parts(made: Comparison, subject: str) -> list[Arm]:
-    return [a for a in made.arms if a.name.startswith(f"{subject}/") and "×" not in a.name]
+    return [a for a in made.arms if a.name.startswith(f"{subject}/") and not harm.is_multiple(a)]
 
 
 def _figure(made: Comparison, found: measures.Measured, subject: str, effect: str) -> Figure:

@@ -32,6 +32,11 @@ def multiples(arm: Arm, recipe: Scalable) -> list[Arm]:
     ]  # fmt: skip
 
 
+def is_multiple(arm: Arm) -> bool:
+    """Whether the arm is a multiple of another."""
+    return any(isinstance(recipe, Scaled) for recipe in arm.recipes)
+
+
 def ladder(made: Comparison, arm: Arm) -> list[Arm]:
     """The arm among its multiples, weakest first."""
     found = {1.0: arm, **{f: made.named_arm(f"{arm.name} × {f:g}") for f in FACTORS}}

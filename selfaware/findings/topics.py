@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from selfaware import stats
-from selfaware.comparisons import paired, subsets
+from selfaware.comparisons import paired
 from selfaware.comparisons.arms import Arm, ByFamily, mean_of
 from selfaware.comparisons.comparison import Comparison
 from selfaware.comparisons.measures import Measure, Measured
-from selfaware.comparisons.subsets import Drawn
+from selfaware.interventions import drawn
+from selfaware.interventions.drawn import Drawn
 from selfaware.report.page import Figure, Mark, Panel, Role, Table
 from selfaware.types import Question, Row, Verdict3
 
@@ -26,8 +27,8 @@ class Folds:
 
     @classmethod
     def of(cls, examples: Sequence[Question], number: int) -> "Folds":
-        """Those of the examples; see `subsets.folds`."""
-        parts = subsets.folds(examples, number)
+        """Those of the examples; see `drawn.folds`."""
+        parts = drawn.folds(examples, number)
         return cls({p[0] if len(p) == 1 else f"fold {at}": p for at, p in enumerate(parts, 1)})
 
     def effects(self, made: Comparison, m: Measure, arm: Arm) -> dict[str, list[tuple[int, ByFamily | None]]]:

@@ -14,11 +14,12 @@ from selfaware.comparisons import subsets
 from selfaware.comparisons.arms import Asked, Read, Replicate
 from selfaware.comparisons.comparison import Comparison
 from selfaware.comparisons.shared import smoke
-from selfaware.comparisons.subsets import Drawn
 from selfaware.domains import loader
 from selfaware.errors import BadData
 from selfaware.experiments import how_much_data, run
 from selfaware.findings import topics
+from selfaware.interventions import drawn
+from selfaware.interventions.drawn import Drawn
 from selfaware.interventions.lora import Lora
 from selfaware.stages import Bench
 from selfaware.types import POLARITIES, Score
@@ -78,25 +79,25 @@ class TestDraws:
     def test_rows_are_nested_seeded_and_of_mixed_topics(self) -> None:
         questions = loader.load("risky_choices").questions("choices", "train")
         sizes = (1, 16, 32, 64, 128, 228)
-        drawn = [{q.group for q in subsets.drawn(questions, n, 3)} for n in sizes]
-        assert [len(d) for d in drawn] == list(sizes)
-        assert all(small < large for small, large in pairwise(drawn))
-        some = subsets.drawn(questions, 32, 3)
+        each = [{q.group for q in drawn.drawn(questions, n, 3)} for n in sizes]
+        assert [len(d) for d in each] == list(sizes)
+        assert all(small < large for small, large in pairwise(each))
+        some = drawn.drawn(questions, 32, 3)
         assert len(some) == 64, "both orders of each row"
         assert len({q.family for q in some}) > 20, "not whole topics"
-        assert some == subsets.drawn(questions, 32, 3)
-        assert {q.group for q in some} != {q.group for q in subsets.drawn(questions, 32, 4)}
-        assert subsets.drawn(questions, 228, 0) == questions
+        assert some == drawn.drawn(questions, 32, 3)
+        assert {q.group for q in some} != {q.group for q in drawn.drawn(questions, 32, 4)}
+        assert drawn.drawn(questions, 228, 0) == questions
 
     @pytest.mark.parametrize("rows", [0, -1, 21])
     def test_rows_that_are_not_there(self, toy: loader.Domain, rows: int) -> None:
         with pytest.raises(BadData, match="from 1 to 20 are needed"):
-            subsets.drawn(toy.questions("choices", "train"), rows, 0)
+            drawn.drawn(toy.questions("choices", "train"), rows, 0)
 
     @pytest.mark.parametrize("number", [0, 2, 3, 10])
     def test_folds_part_the_topics(self, toy: loader.Domain, number: int) -> None:
         examples = toy.questions("choices", "train")
-        parts = subsets.folds(examples, number)
+        parts = drawn.folds(examples, number)
         assert sorted(t for part in parts for t in part) == sorted({q.family for q in examples})
         assert len(parts) == (number or 10)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -104,7 +105,7 @@ class TestDraws:
     @pytest.mark.parametrize("number", [1, -2, 11])
     def test_folds_that_are_not_there(self, toy: loader.Domain, number: int) -> None:
         with pytest.raises(BadData, match="from 2 to as many folds"):
-            subsets.folds(toy.questions("choices", "train"), number)
+            drawn.folds(toy.questions("choices", "train"), number)
 
     @pytest.mark.parametrize("number", [0, 3])
     def test_a_fit_leaves_out_the_topics_that_the_page_names(self, toy: loader.Domain, number: int) -> None:
