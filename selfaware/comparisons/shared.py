@@ -15,8 +15,8 @@ from selfaware.types import Form, Passage, Question, Template
 
 Fitted = TypeVar("Fitted", Lora, Vector)
 
-LORA = Lora(training=Training(learning_rate=0.03))
-WIDE = Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.003))
+LORA = Lora(training=Training(learning_rate=0.01))
+WIDE = Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.001))
 WIDER = replace(LORA, site="15.mlp", rank=4, training=Training(learning_rate=0.01))
 VECTOR = Vector(training=Training(learning_rate=0.3))
 DESCRIBED = Lora(site="all-linear", rank=32, alpha=64.0, training=Training(learning_rate=0.001, epochs=8))

@@ -47,7 +47,7 @@ class Settings:
     epochs: tuple[int, ...] = (2,)
     rates: tuple[float, ...] = (0.003, 0.01, 0.03)
     more_vector_rates: tuple[float, ...] = (0.1, 0.3)
-    wide_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    wide_rates: tuple[float, ...] = (0.001, 0.003)
     kls: tuple[float, ...] = (0.0, 0.3)
     passages: int = 8
     lora_sites: tuple[str, ...] = ("15.mlp.down_proj",)

@@ -62,7 +62,7 @@ class Settings:
     mlp_ranks: tuple[int, ...] = (8,)
     all_ranks: tuple[int, ...] = ()
     mlp_rate: float = 0.01
-    all_rate: float = 0.003
+    all_rate: float = 0.001
     margin: float = 0.2
     wordings: int = 3
 
