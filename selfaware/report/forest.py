@@ -4,7 +4,7 @@ Knows panels of marks and where each stands. Must not know the file or the page 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
@@ -45,42 +45,60 @@ def words(one: Panel) -> list[str]:
 
 def drawing(panels: Sequence[Panel]) -> Canvas:
     """The whole drawing. Placed by hand in inches: automatic layout moves with the backend's text sizes."""
-    abreast = min(2, len(panels))
-    characters = style.LABEL_CHARACTERS if abreast > 1 else style.LONG_LABEL_CHARACTERS
-    laid = [panel.lines(one, characters) for one in panels]
-    for number in range(1, len(laid), 2):
-        laid[number] = (panel.unlabelled(laid[number][0], laid[number - 1][0]), laid[number][1])
-    ends = panel.shared_limits(panels)
-    rows = [range(start, min(start + 2, len(panels))) for start in range(0, len(panels), 2)]
-    labels = [max((line.label_width for line in lines), default=0.0) for lines, _ in laid]
+    abreast = 2 if len(panels) > 1 else 1
     wide = style.WIDTH if is_wide(panels) else style.SINGLE
-    heights = [max(laid[number][1] for number in row) for row in rows]
+    if abreast > 1 and any(_room(wide, row) < style.LEAST_PLOT for row in _rows(panels, abreast)):
+        abreast = 1  # long labels would push the second panel's numbers off the sheet
+    rows = _rows(panels, abreast)
+    ends = iter(panel.shared_limits(panels))
+    heights = [max(one.height for one in row) for row in rows]
     total = sum(height + style.HEAD + style.FOOT for height in heights) + style.LEGEND
     canvas = Canvas(figsize=(wide, total), facecolor="white")
-    top, plot = 0.0, 0.0
+    # Panels under each other have one plot's width, and one left over is as wide as those above: lengths compare down the page.
+    plot = max(style.LEAST_PLOT, min((_room(wide, row) for row in rows if len(row) == abreast), default=0.0))
+    before = max((row[0].columns.label + row[0].columns.gutter for row in rows), default=0.0) if abreast == 1 else 0.0
+    top = 0.0
     for row, height in zip(rows, heights, strict=True):
-        columns = []
-        for number in row:
-            one = panels[number]
-            label = labels[number]
-            text = max(
-                (panel.width(panel.numbers(m, one, panel.places(one)), style.SMALL) for m in one.marks), default=0.0
-            )
-            columns.append(panel.Columns(label, style.GUTTER if label else 0.0, 0.0, text))
-        spent = sum(c.label + c.gutter + c.numbers + style.NUMBER_GAP for c in columns)
-        spent += 2 * style.EDGE + (len(row) - 1) * style.GUTTER
-        # A panel left over stands under the first one, as wide as that is: lengths can be compared down the page too.
-        plot = plot if plot and len(row) < abreast else max(1.2, (wide - spent) / len(row))
         left = style.EDGE
-        for number, column in zip(row, columns, strict=True):
-            left += column.label + column.gutter
+        for one in row:
+            left += max(before, one.columns.label + one.columns.gutter)
             box = (left / wide, 1 - (top + style.HEAD + height) / total, plot / wide, height / total)
-            lines, _ = laid[number]
-            panel.draw(canvas.add_axes(box), panels[number], lines, replace(column, plot=plot), ends[number])
-            left += plot + style.NUMBER_GAP + column.numbers + style.GUTTER
+            panel.draw(canvas.add_axes(box), one.shown, one.lines, replace(one.columns, plot=plot), next(ends))
+            left += plot + style.NUMBER_GAP + one.columns.numbers + style.GUTTER
         top += style.HEAD + height + style.FOOT
     _legend(canvas, panels)
     return canvas
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """A panel with its lines placed, its height in inches and its columns but for the plot."""
+
+    shown: Panel
+    lines: list[panel.Line]
+    height: float
+    columns: panel.Columns
+
+
+def _rows(panels: Sequence[Panel], abreast: int) -> list[list[_Laid]]:
+    """So many panels in a row; the second of a row leaves out labels that the first one has at the same heights."""
+    characters = style.LABEL_CHARACTERS if abreast > 1 else style.LONG_LABEL_CHARACTERS
+    laid: list[_Laid] = []
+    for number, one in enumerate(panels):
+        lines, height = panel.lines(one, characters)
+        if number % abreast:
+            lines = panel.unlabelled(lines, laid[-1].lines)
+        label = max((line.label_width for line in lines), default=0.0)
+        texts = (panel.width(panel.numbers(m, one, panel.places(one)), style.SMALL) for m in one.marks)
+        columns = panel.Columns(label, style.GUTTER if label else 0.0, 0.0, max(texts, default=0.0))
+        laid.append(_Laid(one, lines, height, columns))
+    return [laid[start : start + abreast] for start in range(0, len(laid), abreast)]
+
+
+def _room(wide: float, row: Sequence[_Laid]) -> float:
+    """Inches that are left for each plot of a row."""
+    spent = sum(c.label + c.gutter + c.numbers + style.NUMBER_GAP for c in (one.columns for one in row))
+    return (wide - spent - 2 * style.EDGE - (len(row) - 1) * style.GUTTER) / len(row)
 
 
 def sign(polarity: str, label: str, *, hollow: bool = False, size: float = 7) -> Line2D:

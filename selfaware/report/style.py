@@ -28,7 +28,7 @@ THEMED = {
 WIDTH, SINGLE = 10.4, 7.6
 ROW, GROUP_GAP, LINE_HEIGHT = 0.235, 0.11, 0.165
 HEAD, FOOT, LEGEND, EDGE, GUTTER = 0.40, 0.52, 0.34, 0.06, 0.30
-NUMBER_GAP, NOTE_GAP = 0.12, 0.10
+NUMBER_GAP, NOTE_GAP, LEAST_PLOT = 0.12, 0.10, 1.2
 LABEL_CHARACTERS, LONG_LABEL_CHARACTERS = 30, 48
 # From so many marks on a single panel is drawn dense and as wide as the page; a label longer than this widens it too.
 MANY, LONG_LABEL = 12, 2.6
