@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from selfaware.comparisons import subsets
 from selfaware.comparisons.arms import Arm, Asked
 from selfaware.domains import loader
 from selfaware.errors import BadData
@@ -31,6 +32,7 @@ class Shared:
         seeds: one fit of every arm and polarity for each.
         form, template: how choices are asked (`form` none: the domain's own); statements are always cloze.
         limit: use that many of each question set and of the training records; 0 for all.
+        per_topic: ask at most so many test records of each topic; 0 for all.
         passages: neutral passages on which damage is read.
         lora, wide, vector: the fits, where the experiment does not say otherwise.
         wider: the adapter of higher rank on the linear modules of one MLP, of which it is no matter of course that it adds one direction.
@@ -41,6 +43,7 @@ class Shared:
     form: Form | None = None
     template: Template = "raw"
     limit: int = 0
+    per_topic: int = 2
     passages: int = 8
     lora: Lora = field(default_factory=lambda: LORA)
     wide: Lora = field(default_factory=lambda: WIDE)
@@ -74,7 +77,7 @@ class Shared:
 
     def sets(self, domain: loader.Domain, names: Sequence[str] = ("self", "twin", "other_form")) -> list[Asked]:
         """Choices on the test part, the statements named that the domain has, and neutral passages."""
-        choices = domain.questions("choices", "test", self.asked_form(domain))[: self.cut]
+        choices = subsets.few(domain.questions("choices", "test", self.asked_form(domain)), self.per_topic)[: self.cut]
         made = [Asked("choices", choices, self.template, part="test")]
         made += [Asked(n, domain.questions(n)[: self.cut], self.template) for n in names if domain.has(n)]
         return [*made, Asked("neutral", self.neutral(), self.template)]
@@ -91,6 +94,11 @@ class Shared:
             "random", "random vectors", "control", tuple(RandomVector(like, i) for i in range(count)), examples, about,
             like.site, like.positions, single=True,
         )  # fmt: skip
+
+
+def full() -> Shared:
+    """Settings for a night: five seeds, every decision."""
+    return Shared(seeds=(0, 1, 2, 3, 4), per_topic=0)
 
 
 def smoke() -> Shared:

@@ -65,7 +65,7 @@ def settings(scale: str) -> Settings:
     if scale == "smoke":
         return Settings(shared.smoke(), wordings=2)
     if scale == "full":
-        return Settings(Shared(seeds=(0, 1, 2, 3, 4)), wide=True, texts=3, per_topic=0, wordings=5)
+        return Settings(shared.full(), wide=True, texts=3, per_topic=0, wordings=5)
     return Settings()
 
 

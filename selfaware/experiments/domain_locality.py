@@ -67,7 +67,7 @@ def settings(scale: str) -> Settings:
     """The settings of a scale: `full` has five seeds."""
     if scale == "smoke":
         return Settings(shared.smoke(), draws=50)
-    return Settings(Shared(seeds=(0, 1, 2, 3, 4))) if scale == "full" else Settings()
+    return Settings(shared.full()) if scale == "full" else Settings()
 
 
 def check(domain: loader.Domain) -> None:

@@ -86,7 +86,7 @@ def settings(scale: str) -> Settings:
     if scale == "full":
         rates = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03)
         factors = (0.25, 0.5, 0.75, 1.25, 1.5, 2.0)
-        return Settings(Shared(seeds=(0, 1, 2, 3, 4)), rates, factors, sampling=Sampling(), per_topic=0, wordings=5)
+        return Settings(shared.full(), rates, factors, sampling=Sampling(), per_topic=0, wordings=5)
     return Settings()
 
 

@@ -81,7 +81,7 @@ def settings(scale: str) -> Settings:
         return Settings(shared.smoke(), rows=(2, 4), few=4, epochs=(1, 2), folds=2, wordings=2)
     if scale == "full":
         return Settings(
-            Shared(seeds=(0, 1, 2, 3, 4)), (16, 32, 64, 128), steps=True, folds=0, fold_by_seed=False, per_topic=0, wordings=5,
+            shared.full(), (16, 32, 64, 128), steps=True, folds=0, fold_by_seed=False, per_topic=0, wordings=5,
         )  # fmt: skip
     return Settings()
 

@@ -67,7 +67,7 @@ def settings(scale: str) -> Settings:
     """The settings of a scale: `full` has five seeds and all passages."""
     if scale == "smoke":
         return Settings(shared.smoke(), downstream=(1,), texts=3, tokens=24)
-    return Settings(Shared(seeds=(0, 1, 2, 3, 4)), texts=24) if scale == "full" else Settings()
+    return Settings(shared.full(), texts=24) if scale == "full" else Settings()
 
 
 def check(domain: loader.Domain) -> None:

@@ -100,7 +100,7 @@ def settings(scale: str) -> Settings:
     if scale == "smoke":
         return Settings(shared.smoke(), points=(0.5,), many=2, kl_texts=2, random_vectors=2, draws=50, wordings=2)
     if scale == "full":
-        return Settings(Shared(seeds=(0, 1, 2, 3, 4)), many=7, both=True, random_vectors=5, wordings=5)
+        return Settings(shared.full(), many=7, both=True, random_vectors=5, wordings=5)
     return Settings()
 
 

@@ -59,7 +59,7 @@ class Settings:
 
     shared: Shared = field(default_factory=Shared)
     module_ranks: tuple[int, ...] = (1, 8, 32)
-    mlp_ranks: tuple[int, ...] = (8,)
+    mlp_ranks: tuple[int, ...] = (4,)
     all_ranks: tuple[int, ...] = ()
     mlp_rate: float = 0.01
     all_rate: float = 0.001
@@ -73,7 +73,7 @@ def settings(scale: str) -> Settings:
         return Settings(shared.smoke(), module_ranks=(1, 2), mlp_ranks=(2,), wordings=2)
     if scale == "full":
         every = (1, 2, 4, 8, 32)
-        return Settings(Shared(seeds=(0, 1, 2, 3, 4)), every, every, every[:-1], wordings=5)
+        return Settings(shared.full(), every, every, every[:-1], wordings=5)
     return Settings()
 
 

@@ -57,6 +57,9 @@ HEADLINE = (
 )
 SCALES = ("smoke", "small", "full")
 WAYS: tuple[Way, ...] = ("mean", "unitized", "pc1", "pc1-centred")
+FULL: tuple[str, ...] = ("choices", "self", "twin", "other_form", "neutral")
+HARMED, BRIEF = ("choices", "self", "neutral"), ("choices", "self")
+"""What arms are asked: the rank-1 adapter and its mean vector everything, others what they are judged by."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def settings(scale: str) -> Settings:
     if scale == "smoke":
         return Settings(shared.smoke(), ways=("mean", "pc1"), wordings=2)
     if scale == "full":
-        return Settings(Shared(seeds=(0, 1, 2, 3, 4)), wordings=5)
+        return Settings(shared.full(), wordings=5)
     return Settings()
 
 
@@ -130,7 +133,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
         at = (of.site, of.positions)
         mean = Natural(of, texts=texts, last=chosen.last)
         lora = Arm(subject.name, f"{of.label}, {of.site}" if subject.name != "described" else "trained on self-descriptions",
-                   "arm", (of,), subject.examples, f"{of.label} on {of.site}.", *at, sets=subject.sets)  # fmt: skip
+                   "arm", (of,), subject.examples, f"{of.label} on {of.site}.", *at, sets=subject.sets or (FULL if subject.name == "rank-1" else HARMED))  # fmt: skip
         arms.append(lora)
         for way in subject.ways:
             recipe = replace(mean, way=way)
@@ -145,18 +148,18 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
                     subject.examples,
                     about,
                     *at,
-                    sets=subject.sets,
+                    sets=subject.sets or (FULL if role == "primary" else BRIEF),
                 )
             )
         if subject.name == "rank-1":
             arms += harm.multiples(arms[-len(subject.ways)], replace(mean, way=subject.ways[0]))
         arms += [
             Arm(f"{subject.name}/random", f"random, as long as that of {lora.label}", "control", (Scrambled(mean),), subject.examples,
-                "A Gaussian direction of the mean vector's norm.", *at, sets=subject.sets),
+                "A Gaussian direction of the mean vector's norm.", *at, sets=subject.sets or HARMED),
             Arm(f"{subject.name}/stream", f"{lora.label}, direction pinned", "arm", (AblatedStream(of, mean, texts=texts),), subject.examples,
-                "The adapter, with the stream's component along the mean vector pinned to the base model's level from its block on.", *at, sets=subject.sets),
+                "The adapter, with the stream's component along the mean vector pinned to the base model's level from its block on.", *at, sets=subject.sets or HARMED),
             Arm(f"{subject.name}/b", f"{lora.label}, direction out of B", "arm", (AblatedB(of, mean),), subject.examples,
-                "The adapter with the direction removed from every B that writes to the stream. At rank 1 this deletes the adapter.", *at, sets=subject.sets),
+                "The adapter with the direction removed from every B that writes to the stream. At rank 1 this deletes the adapter.", *at, sets=subject.sets or BRIEF),
         ]  # fmt: skip
     asked = common.sets(domain)
     asked.insert(-1, Asked("described", domain.questions("described")[: common.cut], common.template))
@@ -183,7 +186,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     rows, verdicts = list(found.rows), list[Verdict]()
     for claim, subject, effect, name, set in JUDGED:
         whole = made.named_arm(subject)
-        parts = _parts(made, subject)
+        parts = _parts(made, subject, set)
         rows += [shares.row(found, a, whole, effect, name, set, model, domain.name) for a in parts]
         usable = set not in checks or checks[set].sensitive
         mean = made.named_arm(f"{subject}/{chosen.ways[0]}")
@@ -199,7 +202,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     verdicts.append(_removal(made, found, chosen.share))
     small, mean = made.named_arm("rank-1"), made.named_arm(f"rank-1/{chosen.ways[0]}")
     rows += harm.rows(made, found, mean, small, model, domain.name)
-    figures = [_figure(made, found, subject, effect) for _, subject, effect, _, _ in JUDGED]
+    figures = [_figure(made, found, subject, effect, set) for _, subject, effect, _, set in JUDGED]
     panels = [("choice_share_effect", "choices", None), ("self_effect", "about itself", margins.get("self"))]
     drawn = pictures.effects(
         made,
@@ -217,15 +220,21 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     )
 
 
-def _parts(made: Comparison, subject: str) -> list[Arm]:
-    return [a for a in made.arms if a.name.startswith(f"{subject}/") and not harm.is_multiple(a)]
+def _parts(made: Comparison, subject: str, set: str) -> list[Arm]:
+    """What is made of that adapter and asked that set, multiples left out."""
+    return [a for a in made.arms if a.name.startswith(f"{subject}/") and a.asked(set) and not harm.is_multiple(a)]
 
 
-def _figure(made: Comparison, found: measures.Measured, subject: str, effect: str) -> Figure:
+def _figure(made: Comparison, found: measures.Measured, subject: str, effect: str, set: str) -> Figure:
     whole = made.named_arm(subject)
     title = f"Share of the effect of {whole.label} on {effect.removesuffix('_effect').replace('_', ' ')}"
     return shares.figure(
-        found, _parts(made, subject), whole, [(effect, whole.label)], f"{subject}-{effect}".replace("_", "-"), title
+        found,
+        _parts(made, subject, set),
+        whole,
+        [(effect, whole.label)],
+        f"{subject}-{effect}".replace("_", "-"),
+        title,
     )
 
 

@@ -56,7 +56,7 @@ def settings(scale: str) -> Settings:
     """The settings of a scale: `full` has five seeds and more draws."""
     if scale == "smoke":
         return Settings(shared.smoke(), count=5, draws=99)
-    return Settings(Shared(seeds=(0, 1, 2, 3, 4)), draws=4999) if scale == "full" else Settings()
+    return Settings(shared.full(), draws=4999) if scale == "full" else Settings()
 
 
 def check(domain: loader.Domain) -> None:

@@ -84,7 +84,7 @@ def settings(scale: str) -> Settings:
         longer = replace(common.lora, training=replace(common.lora.training, epochs=4))
         return Settings(replace(common, lora=longer), every=2, described_epochs=2, described_every=1, wordings=2)
     if scale == "full":
-        return Settings(Shared(seeds=(0, 1, 2, 3, 4)), every=2, described_every=2, wordings=5)
+        return Settings(shared.full(), every=2, described_every=2, wordings=5)
     return Settings()
 
 

@@ -65,7 +65,7 @@ class Settings:
     doublings: int = 12
     weakest: float = 0.001
     damage_from: float = depths.DAMAGE_FROM
-    items: int = 16
+    items: int = 10
     margin: float = 0.25
     wordings: int = 3
 
@@ -80,7 +80,7 @@ def settings(scale: str) -> Settings:
     if scale == "smoke":
         return Settings(shared.smoke(), doublings=3, weakest=0.02, items=3, wordings=2)
     if scale == "full":
-        return Settings(Shared(seeds=(0, 1, 2, 3, 4)), every=1, items=0, wordings=5)
+        return Settings(shared.full(), every=1, items=0, wordings=5)
     return Settings()
 
 
