@@ -13,6 +13,7 @@ from selfaware.interventions.base import Intervention, Recipe
 from selfaware.interventions.drawn import Drawn
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.orthogonal import Orthogonal
+from selfaware.interventions.own import OwnAnswers
 from selfaware.interventions.snapshot import Snapshot
 from selfaware.interventions.steer import Vector
 from selfaware.launch import Job
@@ -153,12 +154,16 @@ class Comparison:
             recipe, share = recipe.of, 1 / len(alike)
         if isinstance(recipe, Drawn):
             examples, recipe = recipe.some(examples, of.seed), recipe.of
-        if isinstance(recipe, Anchored):
+        if isinstance(recipe, Anchored | OwnAnswers):
             recipe = recipe.of
         if isinstance(recipe, Orthogonal):
             recipe = recipe.like
-        if not isinstance(recipe, Lora | Vector):
-            return 0.0  # nothing is trained
+        if not isinstance(recipe, Lora | Vector):  # nothing is trained but what it needs, where no arm has that anyway
+            have = {r for a in self.arms for r in a.recipes}
+            needed = [r for r in recipe.needs if r not in have]
+            theirs: Polarity = of.fit.polarity if recipe.follows else "high"
+            cells = [Replicate(of.seed, r, self.bench.fit_cell(examples, r, theirs, of.seed)) for r in needed]
+            return sum(self._fit_cost(arm, r, cell) for r, cell in zip(needed, cells, strict=True))
         return share * 1.5 * recipe.training.epochs * tokens(Asked("", examples, "raw"), full=False) / 2
 
     # what came back ---------------------------------------------------------------------------------------------------

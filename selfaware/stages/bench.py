@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from selfaware import spec
 from selfaware.ask import ask, one_of_each, read, say
+from selfaware.errors import BadData, BadModel
 from selfaware.interventions.base import Intervention, Recipe
 from selfaware.models import batch, hf, load
 from selfaware.models.hub import Local
@@ -66,6 +67,22 @@ class Bench:
     def width(self) -> int:
         """How wide its residual stream is; needs no weights."""
         return self._known()[1]
+
+    def visible(self, texts: Sequence[str]) -> None:
+        """Nothing; needs the tokenizer, no weights. Where there is none, as for a page made again, nothing is checked.
+
+        Raises:
+            BadData: a text that is no token at all to this model.
+        """
+        try:
+            tokenizer, _, _ = load.load_tokenizer(self.local)
+        except BadModel:
+            return
+        for text in texts:
+            if not tokenizer(text, add_special_tokens=False).input_ids:
+                raise BadData(
+                    f"text {text!r}: {self.local.name} makes no token of it; one at least is needed. Use another text."
+                )
 
     def _known(self) -> tuple[int, int]:
         if not all(self._size):
