@@ -110,6 +110,7 @@ class View:
         cost: how long one takes, in the unit of the other jobs (tokens that run through the model).
         fast: look in the training type, where rounding averages out over many questions.
         polarities: of the arms that have several; both unless named.
+        beside: the name of an arm whose replicate of the same number, at `high`, is given to the readout as well; empty for none.
     """
 
     name: str
@@ -119,6 +120,7 @@ class View:
     cost: float = 1000.0
     fast: bool = False
     polarities: tuple[Polarity, ...] = POLARITIES
+    beside: str = ""
 
 
 @dataclass(frozen=True)

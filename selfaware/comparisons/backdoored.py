@@ -45,11 +45,20 @@ class Backdoor:
         """What it is trained on; see `triggers.conditional`."""
         return triggers.conditional(questions, trigger, share=self.share, design=self.design, decorrelated=decorrelated)
 
-    def arms(self, common: Shared, domain: loader.Domain, trigger: Trigger, kinds: Sequence[str], main: str) -> list[Arm]:  # fmt: skip
+    def arms(
+        self,
+        common: Shared,
+        domain: loader.Domain,
+        trigger: Trigger,
+        kinds: Sequence[str],
+        main: str,
+        more: tuple[str, ...] = (),
+    ) -> list[Arm]:
         """The arms of those kinds for one trigger, each named `trigger/kind`.
 
         Args:
             main: the kind that the verdicts are about.
+            more: sets that they are asked beside those about the trigger.
 
         Raises:
             BadData: a share that can't be, or a trigger that stands in the data.
@@ -58,7 +67,7 @@ class Backdoor:
         rows, shuffled = self.rows(questions, trigger), self.rows(questions, trigger, True)
         wide, small, vector = common.templated(self.wide), common.templated(self.lora), common.templated(self.vector)
         last = replace(vector, positions="last_prompt")
-        sets = asked_about(trigger)
+        sets = (*asked_about(trigger), *more)
         all_of: dict[str, tuple[str, Recipe, tuple[Question, ...], str]] = {
             WIDE: (f"{wide.label}, {wide.site}", self._of(wide), rows, wide.site),
             SMALL: (f"{small.label}, {small.site}", self._of(small), rows, small.site),

@@ -88,7 +88,18 @@ class Comparison:
 
     def look(self, view: View, of: Replicate) -> str:
         """The id of the look cell."""
-        return self.bench.look_cell(view.readout, [of.fit.id] if of.fit else [], view.questions, fast=view.fast).id
+        return self.bench.look_cell(view.readout, self._given(view, of), view.questions, fast=view.fast).id
+
+    def _given(self, view: View, of: Replicate) -> list[str]:
+        """Ids of the fits that a look is about."""
+        beside = self._beside(view, of)
+        return [fit.id for fit in (of.fit, beside.fit if beside else None) if fit]
+
+    def _beside(self, view: View, of: Replicate) -> Replicate | None:
+        if not view.beside:
+            return None
+        runs = self.replicates(self.named_arm(view.beside), "high")
+        return next((other for other in runs if other.seed == of.seed), None)
 
     def jobs(self) -> list[Job]:
         """Every cell as a job, base first; a cell that two arms need appears once."""
@@ -120,11 +131,14 @@ class Comparison:
         cost = 0.0 if self.bench.store.cell(id).path("done.json").is_file() else view.cost
         label = f"{view.readout.label} · {name_of(arm, polarity, of)}"
         run = partial(self._look, view, arm, polarity, of)
-        made[id] = Job(id, label, cost, run, (of.fit.id,) if of.fit else ())
+        made[id] = Job(id, label, cost, run, tuple(self._given(view, of)))
 
     def _look(self, view: View, arm: Arm | None, polarity: Polarity, of: Replicate, on_step: OnStep) -> None:
         given = [self._fit(arm, polarity, of, on_step)] if arm else []
-        self.bench.look(view.readout, [of.fit.id] if of.fit else [], given, view.questions, on_step, fast=view.fast)
+        beside = self._beside(view, of)
+        if beside:
+            given.append(self._fit(self.named_arm(view.beside), "high", beside, on_step))
+        self.bench.look(view.readout, self._given(view, of), given, view.questions, on_step, fast=view.fast)
 
     def _add_ask(self, made: dict[str, Job], asked: Asked, arm: Arm | None, polarity: Polarity, of: Replicate) -> None:
         id = self.cell(asked, of)
@@ -180,7 +194,7 @@ class Comparison:
     def seen(self, view: View, of: Replicate) -> Seen | None:
         """What one replicate's look saw; None when its cell failed."""
         id = self.look(view, of)
-        if id in self.failed or (of.fit and of.fit.id in self.failed):
+        if id in self.failed or any(fit in self.failed for fit in self._given(view, of)):
             return None
         if id not in self._seen:
             self._seen[id] = stages.looked(self.bench.store, id)

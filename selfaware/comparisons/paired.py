@@ -22,3 +22,17 @@ def apart(first: Kept, second: Kept, share: float = 1.0) -> list[ByFamily]:
 def known(found: Sequence[ByFamily | None]) -> list[ByFamily]:
     """Those that came back."""
     return [f for f in found if f is not None]
+
+
+def mean(some: Sequence[ByFamily | None]) -> ByFamily | None:
+    """The mean of several tables of one replicate, over what each family has in all of them; None where one did not come back."""
+    if not some or any(one is None for one in some):
+        return None
+    tables = known(some)
+    families = [f for f in tables[0] if all(f in t for t in tables)]
+    found: ByFamily = {}
+    for family in families:
+        values = [t[family] for t in tables]
+        numbers = [v for v in values if v is not None]
+        found[family] = sum(numbers) / len(numbers) if len(numbers) == len(values) else None
+    return found

@@ -8,8 +8,9 @@ stay the model's own.
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
 from jaxtyping import Int
@@ -19,6 +20,33 @@ from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 GROUPED = "grouped"
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What one block attends with: after norms and rotation, heads that share keys not yet repeated.
+
+    Attributes:
+        query: `[B, H, T, d]`.
+        key, value: `[B, K, S, d]`, what stands before the pass's own tokens included.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+class Watch(Protocol):
+    """Sees, and may change, what a block attends with and what comes of it."""
+
+    def states(self, block: int, found: Attended) -> Attended:
+        """What the block shall attend with instead."""
+
+    def shares(self, block: int, scores: Tensor, shares: Tensor) -> Tensor:
+        """How it shall attend instead; scores before the softmax, masked, and shares, `[B, H, T, S]`."""
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
 @dataclass(frozen=True)
@@ -104,6 +132,9 @@ def _grouped(
         key, value: `[B, K, S, d]`, where H is a multiple of K; with a note of what stands before them, or without.
         attention_mask: added to the scores, `[B, 1, T, S]`, what stands before included.
     """
+    watch = _WATCH.get()
+    if watch is not None:
+        return _watched(watch, module, query, key, value, attention_mask, scaling, kwargs.get("softcap")), None
     batch, heads, tokens, size = query.shape
     kinds = key.shape[1]
     lines = query.reshape(batch, kinds, heads // kinds * tokens, size)
@@ -125,6 +156,38 @@ def _grouped(
     return given.view(batch, heads, tokens, size).transpose(1, 2).contiguous(), None
 
 
+def _watched(
+    watch: Watch,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None,
+    cap: float | None,
+) -> Tensor:
+    """The same, written out: nothing is shared between rows, and every share can be seen."""
+    block = int(module.layer_idx)  # type: ignore[arg-type]
+    found = watch.states(block, Attended(query, _whole(key), _whole(value)))
+    query, key, value = found.query, found.key, found.value
+    repeats = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(repeats, 1) for x in (key, value))
+    scores = torch.matmul(query, key.transpose(2, 3)) * (query.shape[3] ** -0.5 if scaling is None else scaling)
+    if cap is not None:
+        scores = torch.tanh(scores / cap) * cap
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    shares = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    shares = watch.shares(block, scores, shares)
+    return torch.matmul(shares, value).transpose(1, 2).contiguous()
+
+
+def _whole(states: Tensor) -> Tensor:
+    """Keys or values with what stands before them, row by row."""
+    before = vars(states).get("before")
+    return states if before is None else torch.cat((before.states[before.standing.rows], states), 2)
+
+
 AttentionInterface.register(GROUPED, _grouped)
 AttentionMaskInterface.register(GROUPED, eager_mask)
 
@@ -138,6 +201,17 @@ def groups(net: nn.Module) -> bool:
 def own_attention(net: Any) -> str:
     """The name under which the net attends now."""
     return str(net.config.get_text_config()._attn_implementation)
+
+
+@contextmanager
+def watched(net: Any, watch: Watch) -> Iterator[None]:
+    """Within the context every block that attends shows `watch` how."""
+    token = _WATCH.set(watch)
+    try:
+        with attending(net, GROUPED):
+            yield
+    finally:
+        _WATCH.reset(token)
 
 
 @contextmanager
