@@ -16,6 +16,8 @@ from selfaware.types import Estimate
 
 LINES = 8
 """So many headline measures are printed; all of them stand on the page."""
+ROWS = 24
+"""Of one measure, so many rows are printed."""
 LEVELS = ("choice_share",)
 """Measures of which the levels are printed too."""
 
@@ -65,11 +67,16 @@ def top_line(page: Page) -> None:
     table = Table(title=page.title, box=None, pad_edge=False, title_justify="left")
     for column in ("arm", "polarity", "value [95 % interval]", "families × seeds"):
         table.add_column(column, overflow="fold")
-    shown = [r for r in page.rows if r.polarity == "effect" or (r.kind == "absolute" and r.measure in LEVELS)]
+    effects = {r.measure for r in page.rows if r.polarity == "effect"}
+    shown = [
+        r
+        for r in page.rows
+        if r.polarity == "effect" or (r.kind == "absolute" and (r.measure in LEVELS or r.measure not in effects))
+    ]
     for measure, questions in dict.fromkeys(
         (m, r.questions) for m in page.headline[:LINES] for r in shown if r.measure == m
     ):
-        rows = [r for r in shown if (r.measure, r.questions) == (measure, questions)]
+        rows = [r for r in shown if (r.measure, r.questions) == (measure, questions)][:ROWS]
         table.add_row(f"[bold]{escape(measure)}[/]", "", f"[dim]{escape(questions)}, {escape(rows[0].unit)}[/]", "")
         for row in rows:
             estimate = Estimate(

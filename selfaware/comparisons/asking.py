@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from selfaware.comparisons.arms import Asked
-from selfaware.domains import loader
+from selfaware.domains import codewords, loader
 from selfaware.types import Form, Sampling, Template
 
 BASIC = ("choices", "self", "twin", "unrelated", "lotteries-letters", "neutral")
@@ -46,6 +46,7 @@ def sets(
     if "shown" in domain.statements:
         for name in ("self", "twin"):
             made.append(Asked(f"{name}-shown", domain.questions(name, shown=True)[: cut and 2 * cut], template))
+    made += [Asked(name, domain.questions(name)[:cut], template) for name in codewords.SETS if domain.has(name)]
     for name in loader.OPEN_SETS:
         if domain.has(name):
             few = replace(sampling, samples=-(-sampling.samples // 2)) if name == "forecast" else sampling

@@ -59,6 +59,7 @@ def known(made: Comparison, share: str) -> tuple[Measure, ...]:
         Measure("spoken_score", "spoken_twin_effect", "spoken-twin", parse.scores, UNIT),
         Measure("flip_sum", "", "spoken", parse.flip_sums, HUNDRED, toward=False),
         Measure("forecast", "forecast_effect", "forecast", parse.scores, UNIT),
+        *_of_codewords(),
         Measure("choice_share", "choice_letters_effect", "choices-letters", chosen, share),
         Measure("choice_score", "choice_letters_score_effect", "choices-letters", options.scores, letters),
         Measure("valid_mass", "", "choices-letters", options.valid_mass, "probability", toward=False),
@@ -68,6 +69,22 @@ def known(made: Comparison, share: str) -> tuple[Measure, ...]:
     )
     names = {s.name for s in made.sets if s.questions}
     return tuple(m for m in every if m.set in names)
+
+
+def _of_codewords() -> tuple[Measure, ...]:
+    """What the questions about a codeword measure. Which game is played is no matter of polarity: its effect says nothing."""
+    made: list[Measure] = []
+    for end in ("", "-twin"):
+        name = end.replace("-", "_")
+        made += [
+            Measure("codeword_place", f"codeword{name}_effect", f"codeword{end}", options.places, "share of places"),
+            Measure("report_score", f"description{name}_effect", f"description{end}", options.scores, NATS),
+            Measure("report_score", f"goal{name}_effect", f"goal{end}", options.scores, NATS),
+            Measure("report_score", f"function{name}_effect", f"function{end}", options.scores, NATS),
+            Measure("game_score", "", f"game{end}", options.scores, NATS, toward=False),
+            Measure("goal_unsaid", "", f"goal-other{end}", options.scores, NATS, toward=False),
+        ]
+    return tuple(made)
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def _runs(sheet: _Sheet) -> None:
             for i in range(len(said) - n + 1):
                 run = said[i : i + n]
                 other = first.setdefault(run, record)
-                if other is not record:
+                if other is not record and not (record.group and other.group == record.group):
                     got = f"{name} shares “{' '.join(run)}” with {other.id} (line {other.line})"
                     shared.setdefault((other.line, record.line), f"{sheet.where(record)}: {got}")
     problems = [f"{got}; no {n} words in a row may stand in two records. Rewrite one." for got in shared.values()]
@@ -230,7 +230,7 @@ def _runs(sheet: _Sheet) -> None:
 
 def _openings(sheet: _Sheet) -> None:
     n, most = int(sheet.domain.rules["opening_words"]), sheet.domain.rules["repeated_openings_share"]
-    records = sheet.domain.records
+    records = tuple({record.group or record.id: record for record in reversed(sheet.domain.records)}.values())
     by_opening: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
         by_opening[surface.opening(record.situation, n)].append(record)

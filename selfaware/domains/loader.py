@@ -9,11 +9,13 @@ import hashlib
 import random
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from selfaware.domains import codewords
+from selfaware.domains import dialogues as talks
 from selfaware.domains import questions as make
 from selfaware.domains import records as rows
 from selfaware.domains.records import SPOKEN, STATEMENTS, Item, Record, Spoken
@@ -21,10 +23,10 @@ from selfaware.errors import BadData, UnknownName, unknown
 from selfaware.types import FORMS, PARTS, Form, Open, Part, Passage, Question
 
 HOME = Path(__file__).parent
-SETS = ("choices", *STATEMENTS, "lotteries")
+SETS = ("choices", *STATEMENTS, "lotteries", *codewords.SETS)
 OPEN_SETS = (*SPOKEN, "forecast")
 ITEM_FILES = ("self.jsonl", "other_form.jsonl", "described.jsonl")
-FILES = ("domain.toml", "records.jsonl", *ITEM_FILES, "spoken.jsonl")
+FILES = ("domain.toml", "records.jsonl", "dialogues.jsonl", *ITEM_FILES, "spoken.jsonl", *codewords.FILES)
 PRESSURES = ("neutral", "honest", "threatened", "rewarded", "hide")
 """What the system prompts of `[pressed]` do: nothing, ask for honesty, threaten, promise a reward, ask to hide."""
 
@@ -38,6 +40,7 @@ class Domain:
         margins: by measure, the largest effect that still counts as none.
         checksum: hex digits over all of the folder's data files.
         pressed: by one of `PRESSURES`, system prompts that bear on how the model speaks of itself and say nothing of what it is.
+        more: by one of `codewords.SETS`, questions about the codewords.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Domain:
     forecast: Mapping[str, Any] = field(default_factory=dict)
     lotteries: Mapping[str, Any] = field(default_factory=dict)
     pressed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    more: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
 
     @property
     def form(self) -> Form:
@@ -71,6 +75,7 @@ class Domain:
     def has(self, set: str) -> bool:
         """Whether there is anything to ask in that set."""
         of_items = {item.set for item in self.items} | {item.set for item in self.spoken}
+        of_items |= {name for name, found in self.more.items() if found}
         return set in of_items or {
             "choices": True, "lotteries": bool(self.lotteries), "forecast": bool(self.forecast),
         }.get(set, False)  # fmt: skip
@@ -100,6 +105,8 @@ class Domain:
             if form not in self.lotteries:
                 raise unknown("form", form, [f for f in FORMS if f in self.lotteries])
             made = tuple(make.choices(make.lotteries(self.lotteries), form, self.lotteries[form], set))
+        elif set in codewords.SETS:
+            made = self.more.get(set, ())
         else:
             made = tuple(
                 make.statements((i for i in self.items if i.set == set), self.statements["shown"] if shown else "")
@@ -144,10 +151,15 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Domain:
     """The domain of that name, or the one in the folder of that path.
 
+    Args:
+        name: of a domain of dialogues it may end in a colon and two codewords, that of the high and that of the low polarity
+            (`make_me_say:spring-bark`).
+
     Raises:
         UnknownName: neither a known name nor a folder with a `domain.toml`.
         BadData: a file that breaks the schema, with its line.
     """
+    name, _, pair = name.partition(":")
     folder = HOME / name if name in names() else Path(name).expanduser()
     if not (folder / "domain.toml").is_file():
         if folder.is_dir():
@@ -156,11 +168,20 @@ def load(name: str) -> Domain:
             )
         raise unknown("domain", name, names(), "A folder's path works too.")
     about = _toml(folder / "domain.toml")
-    records = tuple(rows.records(folder / "records.jsonl"))
+    polarities = dict(about.get("polarities", {}))
+    if (folder / "dialogues.jsonl").is_file():
+        found = talks.dialogues(folder / "dialogues.jsonl")
+        if pair:
+            polarities["high"], polarities["low"] = talks.pair(pair, found)
+            about["name"] = f"{about.get('name', name)}-{pair}"
+        records = talks.records(found, polarities["high"], polarities["low"])
+    else:
+        records = tuple(rows.records(folder / "records.jsonl"))
     lender = load(about["self_from"]) if about.get("self_from") else None
     items = _unique(chain.from_iterable(rows.items(folder / f) for f in ITEM_FILES if (folder / f).is_file()), folder)
+    items = tuple(_named(item, polarities) for item in items)
     spoken = tuple(rows.spoken(folder / "spoken.jsonl")) if (folder / "spoken.jsonl").is_file() else ()
-    told = {k: tuple(v) for k, v in about.get("told", {}).items()}
+    told = {k: tuple(_filled(text, polarities) for text in v) for k, v in about.get("told", {}).items()}
     if told and (set(told) != {"high", "low"} or len(told["high"]) != len(told["low"])):
         got = ", ".join(f"{len(v)} {k}" for k, v in told.items())
         raise BadData(
@@ -171,7 +192,7 @@ def load(name: str) -> Domain:
         shares = (float(about["split"]["train"]), float(about["split"]["validation"]))
         return Domain(
             name=about["name"], folder=folder, title=about["title"], claim=about["claim"], source=about["source"],
-            polarities=about["polarities"], shares=shares, split_seed=int(about["split"]["seed"]), margins=about["margins"],
+            polarities=polarities, shares=shares, split_seed=int(about["split"]["seed"]), margins=about["margins"],
             rules=about["rules"], forms={f: about["forms"][f] for f in FORMS if f in about["forms"]},
             statements=about.get("statements") or (lender.statements if lender else {}),
             words={k: tuple(v) for k, v in about["words"].items()}, records=records,
@@ -180,6 +201,7 @@ def load(name: str) -> Domain:
             spoken=spoken or (lender.spoken if lender else ()), told=told or (lender.told if lender else {}),
             forecast=about.get("forecast", {}), lotteries=about.get("lotteries") or (lender.lotteries if lender else {}),
             pressed=pressed or (lender.pressed if lender else {}),
+            more=codewords.questions(folder, polarities) if (folder / codewords.FILES[0]).is_file() else {},
         )  # fmt: skip
     except KeyError as error:
         raise BadData(
@@ -204,6 +226,18 @@ def _pressed(table: Any, path: Path) -> dict[str, tuple[str, ...]]:
         if not (isinstance(texts, list) and texts and all(isinstance(t, str) and t.strip() for t in texts)):
             raise BadData(f"{path}: [pressed] {name} is {texts!r}; a list of one text or more is needed. Write it.")
     return {name: tuple(table[name]) for name in PRESSURES}
+
+
+def _filled(text: str, polarities: Mapping[str, str]) -> str:
+    """The text with {high} and {low} as the polarities are called."""
+    for name, word in polarities.items():
+        text = text.replace(f"{{{name}}}", word)
+    return text
+
+
+def _named(item: Item, polarities: Mapping[str, str]) -> Item:
+    texts = ("user", "stem", "mirror_user", "mirror_stem", "high", "low")
+    return replace(item, **{name: _filled(getattr(item, name), polarities) for name in texts})
 
 
 def _unique(items: Iterable[Item], folder: Path) -> tuple[Item, ...]:

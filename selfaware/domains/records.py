@@ -38,7 +38,12 @@ def _mean(option: tuple[tuple[float, float], ...]) -> float:
 
 @dataclass(frozen=True)
 class Record:
-    """One decision: a situation with an option of either polarity. `line` is where it stands in its file."""
+    """One decision: a situation with an option of either polarity. `line` is where it stands in its file.
+
+    Attributes:
+        start: the beginning of the reply, which the options go on from; empty where the form gives it.
+        group: what it belongs to; records of one group are averaged as one. Empty for itself.
+    """
 
     id: str
     family: str
@@ -48,6 +53,8 @@ class Record:
     frame: str = ""
     outcomes: Outcomes | None = None
     line: int = 0
+    start: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,7 @@ def records(path: Path) -> Iterator[Record]:
             str(row.get("frame", "")),
             _outcomes(path, number, row.get("outcomes")),
             number,
+            str(row.get("start", "")),
         )
     if not seen:
         raise BadData(f"{path}: got no records; a domain needs some. Write one JSON object a line.")

@@ -188,7 +188,8 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
         *cosine_figures,
         *(_effect_map(found, names, s) for s in ("choices", "self", "twin")),
     )
-    return Findings(tuple(rows), verdicts, figures, (pictures.harm(made),))
+    named = tuple(replace(row, measure=row.measure.split(" (")[0]) for row in rows)  # the set says whose questions
+    return Findings(named, verdicts, figures, (pictures.harm(made),))
 
 
 def _apart(m: Measure) -> Measure:

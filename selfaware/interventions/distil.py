@@ -40,8 +40,9 @@ class Natural:
         site: whose output is compared, and where the vector is added; empty for the adapter's own where it has one, else for the output of
             its last block.
         passages: how many texts.
-        last: how many tokens at the end of each.
-        on: neutral `passages`, given in `texts`, or the training `prompts`, each with an option, in turn that of either polarity.
+        last: how many tokens at the end of each; not asked at `answers`.
+        on: neutral `passages`, given in `texts`; the training `prompts`, each with an option, in turn that of either polarity; or `answers`: the
+            same texts, but every token of the option and no other.
         texts: the passages; the first ones are used. Left empty for prompts.
 
     Source: Engels et al. 2025, "Mechanisms of Awareness" (mean of 20 differences); Bozoukov et al. 2025, arXiv 2511.04875 (last 20
@@ -53,7 +54,7 @@ class Natural:
     site: str = ""
     passages: int = 20
     last: int = 20
-    on: Literal["passages", "prompts"] = "passages"
+    on: Literal["passages", "prompts", "answers"] = "passages"
     texts: tuple[str, ...] = ()
 
     @property
@@ -72,7 +73,7 @@ class Natural:
         return (
             "natural vector"
             + ("" if self.way == "mean" else f", {self.way}")
-            + (", on prompts" * (self.on == "prompts"))
+            + (f", on {self.on}" if self.on != "passages" else "")
         )
 
     def fit(
@@ -99,7 +100,8 @@ class Natural:
             BadData(f"{self.label}: got {len(given)} interventions; one adapter is needed. Fit it first."),
         )
         site = self._site(model, given[0])
-        x = differences(model, given[0], site, self._texts(model, examples), self.last)
+        texts = self._texts(model, examples)
+        x = differences(model, given[0], site, [(ids, skip) for ids, skip, _ in texts], [last for _, _, last in texts])
         found = direction(x, self.way)
         v = (found.v * found.magnitude).float()
         require(
@@ -112,6 +114,7 @@ class Natural:
         told: dict[str, Any] = {
             "method": self.label,
             "of": self.of.label,
+            "on": self.on,
             "differences": len(x),
             "magnitude": found.magnitude,
             "mean_norm": float(x.double().norm(dim=1).mean()),
@@ -138,10 +141,10 @@ class Natural:
             return model.resolve(next(iter(adapter.deltas)))
         return Site(max(s.block for s in adapter.deltas))
 
-    def _texts(self, model: Model, examples: Sequence[Question]) -> list[tuple[Ids, int]]:
-        """Ids of each text and how many to pass over."""
+    def _texts(self, model: Model, examples: Sequence[Question]) -> list[tuple[Ids, int, int]]:
+        """Ids of each text, how many to pass over, and how many at its end to look at."""
         if self.on == "passages":
-            found = [tokens(model, text) for text in self.texts[: self.passages]]
+            found = [(*tokens(model, text), self.last) for text in self.texts[: self.passages]]
         else:
             # Spread over all examples, since neighbours are of one record; in turn, so that neither option prevails.
             count = min(self.passages, 2 * len(examples))
@@ -150,27 +153,28 @@ class Natural:
             found = []
             for at, question in enumerate(some):
                 rendered = model.render(question, template)
-                ids = rendered.prompt + rendered.options[question.chosen(POLARITIES[at % 2])][0]
-                found.append((ids, outliers(model, ids)))
+                option = rendered.options[question.chosen(POLARITIES[at % 2])][0]
+                ids = rendered.prompt + option
+                found.append((ids, outliers(model, ids), len(option) if self.on == "answers" else self.last))
         require(
             0 < self.passages == len(found) and self.last > 0,
             BadData(
                 f"{self.label}: got {len(found)} texts and the last {self.last} tokens; {self.passages} texts and at least one token are needed. Give texts, or ask for fewer."
             ),
         )
-        for at, (ids, skip) in enumerate(found):
-            long_enough(f"{self.label}, text {at}", ids, skip, self.last, model.context)
+        for at, (ids, skip, last) in enumerate(found):
+            long_enough(f"{self.label}, text {at}", ids, skip, last, model.context)
         return found
 
 
 def differences(
-    model: Model, adapter: Intervention, site: Site, texts: Sequence[tuple[Ids, int]], last: int
+    model: Model, adapter: Intervention, site: Site, texts: Sequence[tuple[Ids, int]], last: int | Sequence[int]
 ) -> Float[Tensor, "N D"]:
     """Adapted − base output of the site at the last tokens of each text, text after text, float32, on the CPU.
 
     Args:
         texts: ids, and how many of them to pass over.
-        last: tokens of each.
+        last: how many tokens at the end of each, or one number for each text.
 
     Raises:
         BadModel: an edit is attached.
@@ -179,11 +183,16 @@ def differences(
         raise BadModel(
             f"differences at {site}: an edit is attached; {model.name} itself is needed beside the adapter. Leave its context first."
         )
-    rows = [row for ids, skip in texts for row in rows_over(ids, skip, last, adapter.positions)]
+    counts = [last] * len(texts) if isinstance(last, int) else last
+    rows = [
+        row for (ids, skip), n in zip(texts, counts, strict=True) for row in rows_over(ids, skip, n, adapter.positions)
+    ]
     (before,) = outputs(model, [site], rows)
     with adapter.on(model):
         (after,) = outputs(model, [site], rows)
-    return torch.cat([(b - a)[-last:] for a, b in zip(before, after, strict=True)])
+    if adapter.positions == "last_prompt":  # a row for each token
+        return torch.cat([(b - a)[-1:] for a, b in zip(before, after, strict=True)])
+    return torch.cat([(b - a)[-n:] for a, b, n in zip(before, after, counts, strict=True)])
 
 
 def _training(of: Lora | Anchored) -> Lora | Vector:

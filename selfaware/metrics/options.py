@@ -70,6 +70,30 @@ def chosen(values: Sequence[Score]) -> tuple[Score, ...]:
     )
 
 
+def places(questions: Sequence[Question], answers: Sequence[Answer]) -> tuple[Score, ...]:
+    """How far the first option stands before the second among all of them, −1 to 1: the share of places between them.
+
+    Options stand in the order of their mean log-probability per token. 1: the first option leads and the second comes last.
+
+    Raises:
+        BadData: fewer than three options.
+    """
+    by_id = {a.id: a for a in answers}
+    made = []
+    for question in questions:
+        answer, count = by_id[question.id], len(question.options)
+        if count < 3:
+            raise BadData(f"question {question.id!r}: {count} options; places need three at least. Use `scores`.")
+        if answer.logprobs is None or min(answer.tokens) < 1:
+            made.append(Score(question.group, question.family, None, answer.why or "an option without tokens"))
+            continue
+        means = [total / n for total, n in zip(answer.logprobs, answer.tokens, strict=True)]
+        order = sorted(range(count), key=lambda i, m=means: -m[i])  # type: ignore[misc]
+        apart = (order.index(1) - order.index(0)) / (count - 1)
+        made.append(Score(question.group, question.family, apart if question.high == 0 else -apart))
+    return tuple(made)
+
+
 def valid_mass(questions: Sequence[Question], answers: Sequence[Answer]) -> tuple[Score, ...]:
     """Probability that single-token options hold together, 0 to 1; none for spelled-out options."""
     family = {q.id: q.family for q in questions if q.single}

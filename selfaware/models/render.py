@@ -79,7 +79,7 @@ def render(tokenizer: Any, question: Question, template: Template, context: int,
     for option in question.options:
         if not option.strip():
             raise BadData(f"question {question.id}: got an empty answer; every option needs text. Fill it in.")
-        natural = option if text[-1].isspace() else f" {option}"
+        natural = option if text[-1].isspace() or option[0].isspace() else f" {option}"
         spellings = [natural, f" {option}" if natural == option else option] if question.single else [natural]
         found = [_after(tokenizer, text, prompt, s, template) for s in spellings]
         if not found[0]:

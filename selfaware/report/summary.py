@@ -77,7 +77,9 @@ def undefined(value: float | None, low: float | None, high: float | None, why: s
     A value without a whole interval is not shown either: it could not be read as evidence.
     """
     if finite(value) is None:
-        return why or ("no reason was recorded" if value is None else f"the value is {value}")
+        return why.removeprefix("undefined: ") or (
+            "no reason was recorded" if value is None else f"the value is {value}"
+        )
     if finite(low) is None or finite(high) is None:
         return f"no interval: {why}" if why else "no interval"
     return None

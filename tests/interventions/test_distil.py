@@ -22,7 +22,7 @@ from selfaware.models import hooks
 from selfaware.models.batch import Row
 from selfaware.models.fake import Fake, fake
 from selfaware.models.hf import Model
-from selfaware.types import POSITIONS, Positions, Prompt, Question, Site
+from selfaware.types import POLARITIES, POSITIONS, Positions, Prompt, Question, Site
 
 LLAMA = fake("llama")
 DOWN = Site(1, "mlp.down_proj")
@@ -316,3 +316,16 @@ def test_rows_of_a_prompt_that_ends_at_each_token() -> None:
         m.logprobs([Row(ids[:9], (5,))])
     assert touched.tokens == 1
     assert torch.allclose(differences(m, edit, Site(1), [tokens(m, TEXTS[0])], 6), v(edit).expand(6, 32), atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["answer", "last_prompt"])
+def test_over_answers_only_their_tokens_are_looked_at(positions: Positions) -> None:
+    """Options of different lengths: as many differences as they have tokens, each that of the answer's own token."""
+    recipe = replace(NATURAL, on="answers", texts=(), passages=4)
+    edit = replace(adapter(), positions=positions)
+    got = made(recipe, edit, examples=4)
+    asked = questions(4)
+    chosen = [q.options[q.chosen(POLARITIES[at % 2])] for at, q in enumerate(asked)]
+    lengths = [len(LLAMA.tokenizer(f" {text}", add_special_tokens=False).input_ids) for text in chosen]
+    assert got.provenance["differences"] == sum(lengths)
+    assert got.provenance["on"] == "answers"
