@@ -6,6 +6,7 @@
     ├── BadModel              a model that cannot do what is asked (no template, context too short, no such site)
     ├── BadFile               a cache, adapter or vector whose content is not what its checksum or header says
     ├── NoNetwork             something must be fetched and cannot be
+    ├── CapReached            what may be spent on a paid server is spent
     └── FitFailed             a fit that diverged; the cell fails, the others go on
 
 A message has three parts in one line: what was got, what is needed, what to do.
@@ -37,6 +38,10 @@ class BadFile(SelfawareError):
 
 class NoNetwork(SelfawareError):
     """Something must be fetched and cannot be."""
+
+
+class CapReached(SelfawareError):
+    """What may be spent on a paid server is spent."""
 
 
 class FitFailed(SelfawareError):

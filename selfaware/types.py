@@ -146,6 +146,19 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """What one side of a dialogue said.
+
+    Attributes:
+        role: who: `manipulator` or `partner` in a game; to a player `system` is its briefing, `assistant` itself, `user`
+            the other.
+    """
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """What came back for one question, verbatim: never a derived value.
 

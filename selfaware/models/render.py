@@ -1,14 +1,18 @@
 """A question to token ids, once and for all: template, seam, begin-of-sequence token. Knows a tokenizer, no weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 
 from selfaware.errors import BadData, BadModel
-from selfaware.types import Prompt, Question, Template
+from selfaware.types import Prompt, Question, Template, Turn
 
 Ids = tuple[int, ...]
+
+MARKS = {"user": "User:", "assistant": "You:"}
+"""What begins a turn's line in raw text."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,52 @@ def _chat(tokenizer: Any, messages: list[dict[str, str]], open_reply: bool = Tru
             f"template 'chat': this model's chat template refuses a user's message ({error}); one that takes it is needed. "
             "Use --set template=raw."
         ) from error
+
+
+def dialogue_text(tokenizer: Any, turns: Sequence[Turn], template: Template, system_role: bool = True) -> str:
+    """A dialogue as the model's text, up to where its next reply begins.
+
+    `raw` is the system text and a line for each turn, after `User:` or `You:`; `chat` is the tokenizer's chat template,
+    with neighbours of one role joined, as most templates want roles to alternate. System text goes to the user's first
+    turn where the model has no system role, and stands as a user's turn where the model spoke first.
+
+    Args:
+        turns: one at least; `assistant` is the model.
+
+    Raises:
+        BadModel: `chat` asked of a tokenizer that has no chat template, or of one that refuses the dialogue.
+    """
+    turns = joined(turns)
+    if template == "raw":
+        lines = [f"{MARKS[t.role]} {' '.join(t.text.split())}" if t.role in MARKS else t.text for t in turns]
+        return "\n".join([*lines, MARKS["assistant"]])
+    if not tokenizer.chat_template:
+        raise BadModel(
+            "template 'chat': this model's tokenizer has no chat template; a base model speaks in raw text. Use template raw."
+        )
+    system, said = (turns[0].text, turns[1:]) if turns[0].role == "system" else ("", turns)
+    if system and system_role and said and said[0].role == "user":
+        try:
+            text = _chat(tokenizer, _messages(turns))
+        except BadModel:
+            text = ""
+        if system.strip() in text:
+            return text
+    return _chat(tokenizer, _messages(joined([Turn("user", system), *said]) if system else said))
+
+
+def joined(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns, neighbours of one role as one, a blank line between them."""
+    made: list[Turn] = []
+    for turn in turns:
+        if made and made[-1].role == turn.role:
+            turn = Turn(turn.role, f"{made.pop().text}\n\n{turn.text}")  # noqa: PLW2901
+        made.append(turn)
+    return tuple(made)
+
+
+def _messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
+    return [{"role": t.role, "content": t.text} for t in turns]
 
 
 def render(tokenizer: Any, question: Question, template: Template, context: int, system_role: bool = True) -> Rendered:
@@ -135,3 +185,15 @@ def turn_end(tokenizer: Any) -> int | None:
     _, found, after = text.rpartition(said)
     closing = tokenizer(after.strip(), add_special_tokens=False).input_ids if found and after.strip() else []
     return int(closing[0]) if closing and closing[0] in tokenizer.added_tokens_decoder else None
+
+
+def next_turn(tokenizer: Any) -> str:
+    """What the chat template puts between a reply and the user's next text, bare; empty without a template."""
+    if not tokenizer.chat_template:
+        return ""
+    turns = (Turn("user", "Say."), Turn("assistant", "Said."), Turn("user", "Asked."))
+    try:
+        text = _chat(tokenizer, _messages(turns), False)
+    except BadModel:
+        return ""
+    return text.rpartition(turns[1].text)[2].partition(turns[2].text)[0].strip()
