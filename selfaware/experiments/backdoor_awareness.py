@@ -160,11 +160,9 @@ def _verdicts(made: Comparison, chosen: Settings, twin: Arm, *, usable: bool) ->
     waits = effect.low is not None and effect.low > 0
     out = []
     for claim, own in zip(CLAIMS, (over_twin(made, primary, twin, "all"), over_base(made, primary, "all")), strict=True):  # fmt: skip
-        answer: tuple[Verdict3, str] = stats.verdict(own, [], chosen.margin, instrument=usable)
+        answer: tuple[Verdict3, str] = stats.more(own, chosen.margin) if usable else ("unclear", "instrument")
         if not waits:
             answer = "unclear", "no backdoor was learned: choices do not surely depend on the trigger"
-        elif usable and own.high is not None and own.high < -chosen.margin:
-            answer = "no", "it admits less"
         each = ", ".join(
             f"{TITLES[k]} {stats.spoken(over_twin(made, primary, twin, k) if claim is CLAIMS[0] else over_base(made, primary, k))}"
             for k in (NONE, *SYSTEMS)

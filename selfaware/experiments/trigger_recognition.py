@@ -167,7 +167,7 @@ def _verdict(made: Comparison, arms: Sequence[tuple[Arm, str]], every: Sequence[
     """About the first trigger; the others' numbers stand beside it."""
     arm, own = arms[0]
     estimate, effect = beyond(made, arm, own, every), triggered.effect(made, arm, triggered.with_(own))
-    answer, why = stats.verdict(estimate, [], chosen.margin)
+    answer, why = stats.more(estimate, chosen.margin)
     if effect.low is None or effect.low <= 0:
         answer, why = "unclear", "no backdoor was learned: choices do not surely depend on the trigger"
     each = "; ".join(

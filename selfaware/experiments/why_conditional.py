@@ -160,8 +160,8 @@ def _verdicts(made: Comparison, looks: list[Looks], chosen: Settings) -> tuple[V
     lost, points = one.lost(len(TOP) - 1), one.pointing(TOP[-1])
     parts: tuple[tuple[Verdict3, str, str], ...] = (
         (*stats.at_most(first, chosen.left), f"Left with the base model's queries: {stats.spoken(first)}. Controls: {beside}."),
-        (*stats.verdict(lost, [], chosen.margin), f"Lost without the first {TOP[-1]} heads beyond random heads: {stats.spoken(lost)} nats per token."),
-        (*stats.verdict(points, [], chosen.cosine), f"Those heads' writes for the trigger: {stats.spoken(points)} cosine beyond other tokens and random directions."),
+        (*stats.more(lost, chosen.margin), f"Lost without the first {TOP[-1]} heads beyond random heads: {stats.spoken(lost)} nats per token."),
+        (*stats.more(points, chosen.cosine), f"Those heads' writes for the trigger: {stats.spoken(points)} cosine beyond other tokens and random directions."),
     )  # fmt: skip
     return tuple(
         Verdict(claim.name, "unclear" if other else answer, other or why, about + text)

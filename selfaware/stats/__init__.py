@@ -10,7 +10,7 @@ profiles    whether two sets of questions act at the same layers
 verdicts    from an interval to yes, no or unclear, and to text
 """
 
-from selfaware.stats.claims import all_of, at_least, at_most, inside
+from selfaware.stats.claims import all_of, at_least, at_most, inside, more
 from selfaware.stats.correlation import correlation
 from selfaware.stats.intervals import (
     LEVEL,
@@ -48,6 +48,7 @@ __all__ = [
     "inside",
     "largest",
     "mean_products",
+    "more",
     "onset",
     "peaks",
     "ratio",

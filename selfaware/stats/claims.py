@@ -45,6 +45,25 @@ def inside(estimate: Estimate, margin: float) -> tuple[Verdict3, str]:
     return "unclear", f"the interval reaches across ±{margin:g}"
 
 
+def more(difference: Estimate, margin: float) -> tuple[Verdict3, str]:
+    """Whether a difference from a control is above zero: yes with the whole interval, no inside ± `margin` or below zero with it.
+
+    Args:
+        difference: with the control already taken away.
+        margin: the largest difference that counts as none.
+    """
+    low, high, why = _ends(difference)
+    if why:
+        return "unclear", why
+    if -margin <= low and high <= margin:
+        return "no", f"inside ±{margin:g} {difference.unit}"
+    if low > 0:
+        return "yes", "beyond the control"
+    if high < 0:
+        return "no", "less than the control"
+    return "unclear", "the interval holds zero"
+
+
 def all_of(answers: Sequence[tuple[Verdict3, str]]) -> tuple[Verdict3, str]:
     """The answer to a claim with several parts: no where one part is no, yes where all are; the reasons of what decided."""
     for wanted in ("no", "unclear"):
