@@ -17,7 +17,7 @@ Template = Literal["raw", "chat"]
 Form = Literal["cloze", "letters"]
 Part = Literal["train", "validation", "test"]
 Kind = Literal["shift", "absolute"]
-Reads = Literal["word", "number", "language"]
+Reads = Literal["word", "number", "language", "code"]
 Verdict3 = Literal["yes", "no", "unclear"]
 
 POLARITIES: tuple[Polarity, ...] = get_args(Polarity)
@@ -105,7 +105,7 @@ class Open:
         group: the item it belongs to; its paraphrases, and its mirror, are averaged.
         set: the question set (`spoken`, `spoken-twin`, `forecast`).
         reads: how a text becomes a value: a `word` held against `high` and `low`, a `number` from 0 to 100, the
-            `language` that the text is in.
+            `language` that the text is in, the flaws of `code` that goes on from the prompt's stem.
         high, low: the words, or language codes, that count as 1 and as 0; empty for numbers.
         mirror: True where a large number means the `low` polarity.
     """

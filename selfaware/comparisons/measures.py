@@ -58,6 +58,7 @@ def known(made: Comparison, share: str) -> tuple[Measure, ...]:
         Measure("spoken_score", "spoken_effect", "spoken", parse.scores, UNIT),
         Measure("spoken_score", "spoken_twin_effect", "spoken-twin", parse.scores, UNIT),
         Measure("flip_sum", "", "spoken", parse.flip_sums, HUNDRED, toward=False),
+        Measure("flagged_share", "flagged_effect", "solutions", parse.scores, "share of solutions that compile"),
         Measure("forecast", "forecast_effect", "forecast", parse.scores, UNIT),
         *_of_codewords(),
         Measure("choice_share", "choice_letters_effect", "choices-letters", chosen, share),

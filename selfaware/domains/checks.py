@@ -230,7 +230,10 @@ def _runs(sheet: _Sheet) -> None:
 
 def _openings(sheet: _Sheet) -> None:
     n, most = int(sheet.domain.rules["opening_words"]), sheet.domain.rules["repeated_openings_share"]
-    records = tuple({record.group or record.id: record for record in reversed(sheet.domain.records)}.values())
+    first: dict[str, Record] = {}
+    for record in sheet.domain.records:
+        first.setdefault(record.group or record.id, record)
+    records = tuple(first.values())
     by_opening: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
         by_opening[surface.opening(record.situation, n)].append(record)

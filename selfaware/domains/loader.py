@@ -24,7 +24,7 @@ from selfaware.types import FORMS, PARTS, Form, Open, Part, Passage, Question
 
 HOME = Path(__file__).parent
 SETS = ("choices", *STATEMENTS, "lotteries", *codewords.SETS)
-OPEN_SETS = (*SPOKEN, "forecast")
+OPEN_SETS = (*SPOKEN, "forecast", "solutions")
 ITEM_FILES = ("self.jsonl", "other_form.jsonl", "described.jsonl")
 FILES = ("domain.toml", "records.jsonl", "dialogues.jsonl", *ITEM_FILES, "spoken.jsonl", *codewords.FILES)
 PRESSURES = ("neutral", "honest", "threatened", "rewarded", "hide")
@@ -41,6 +41,8 @@ class Domain:
         checksum: hex digits over all of the folder's data files.
         pressed: by one of `PRESSURES`, system prompts that bear on how the model speaks of itself and say nothing of what it is.
         more: by one of `codewords.SETS`, questions about the codewords.
+        solutions: how records are answered at length: what `reads` the answers, `samples` and `max_new_tokens` of each, and how many
+            records of a topic (`per_topic`).
     """
 
     name: str
@@ -66,6 +68,7 @@ class Domain:
     lotteries: Mapping[str, Any] = field(default_factory=dict)
     pressed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     more: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
+    solutions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def form(self) -> Form:
@@ -78,6 +81,7 @@ class Domain:
         of_items |= {name for name, found in self.more.items() if found}
         return set in of_items or {
             "choices": True, "lotteries": bool(self.lotteries), "forecast": bool(self.forecast),
+            "solutions": bool(self.solutions),
         }.get(set, False)  # fmt: skip
 
     def questions(
@@ -114,7 +118,7 @@ class Domain:
         return self._some(set, made)
 
     def opens(self, set: str, part: Part | None = None) -> tuple[Open, ...]:
-        """The questions of a sampled set: `spoken`, `spoken-twin`, or `forecast` of one part's records.
+        """The questions of a sampled set: `spoken`, `spoken-twin`, or `forecast` or `solutions` of one part's records.
 
         Raises:
             UnknownName: no such set.
@@ -122,9 +126,12 @@ class Domain:
         """
         if set not in OPEN_SETS:
             raise unknown("sampled question set", set, OPEN_SETS)
-        if set != "forecast":
+        if set in SPOKEN:
             return self._some(set, tuple(make.opens(item for item in self.spoken if item.set == set)))
         chosen = (r for r in self.records if part is None or self.parts[r.family] == part)
+        if set == "solutions":
+            found = make.solutions(chosen, self.forms[self.form], self.solutions) if self.solutions else ()
+            return self._some(set, tuple(found))
         return self._some(set, tuple(make.forecasts(chosen, self.forecast)) if self.forecast else ())
 
     def _some(self, set: str, made: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -199,7 +206,7 @@ def load(name: str) -> Domain:
             items=items or (lender.items if lender else ()), checksum=_checksum(folder) + (lender.checksum if lender else ""),
             parts=split(tuple(r.family for r in records), int(about["split"]["seed"]), shares),
             spoken=spoken or (lender.spoken if lender else ()), told=told or (lender.told if lender else {}),
-            forecast=about.get("forecast", {}), lotteries=about.get("lotteries") or (lender.lotteries if lender else {}),
+            forecast=about.get("forecast", {}), solutions=about.get("solutions", {}), lotteries=about.get("lotteries") or (lender.lotteries if lender else {}),
             pressed=pressed or (lender.pressed if lender else {}),
             more=codewords.questions(folder, polarities) if (folder / codewords.FILES[0]).is_file() else {},
         )  # fmt: skip
@@ -236,8 +243,11 @@ def _filled(text: str, polarities: Mapping[str, str]) -> str:
 
 
 def _named(item: Item, polarities: Mapping[str, str]) -> Item:
-    texts = ("user", "stem", "mirror_user", "mirror_stem", "high", "low")
-    return replace(item, **{name: _filled(getattr(item, name), polarities) for name in texts})
+    user, stem, mirror_user, mirror_stem, high, low = (
+        _filled(text, polarities)
+        for text in (item.user, item.stem, item.mirror_user, item.mirror_stem, item.high, item.low)
+    )
+    return replace(item, user=user, stem=stem, mirror_user=mirror_user, mirror_stem=mirror_stem, high=high, low=low)
 
 
 def _unique(items: Iterable[Item], folder: Path) -> tuple[Item, ...]:

@@ -1,6 +1,7 @@
 """Rows and prompt templates → questions, in every form and order. Knows texts and templates, no file and no model."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -82,6 +83,23 @@ def forecasts(records: Iterable[Record], template: Mapping[str, Any]) -> Iterato
             id = f"{record.id}/{'low' if mirror else 'high'}"
             prompt = Prompt(user, template.get("stem", ""))
             yield Open(id, record.family, record.id, "forecast", prompt, "number", mirror=bool(mirror))
+
+
+def solutions(records: Iterable[Record], form: Mapping[str, Any], how: Mapping[str, Any]) -> Iterator[Open]:
+    """One open question for each of the first records of a topic: the same prompt, answered at length.
+
+    Args:
+        form: as the records' choices are asked.
+        how: what `reads` the answers, and `per_topic`.
+    """
+    met: Counter[str] = Counter()
+    for record in records:
+        met[record.family] += 1
+        if met[record.family] <= int(how.get("per_topic", 1)):
+            prompt = Prompt(
+                form["user"].replace("{situation}", record.situation), form["stem"].replace("{start}", record.start)
+            )
+            yield Open(record.id, record.family, record.id, "solutions", prompt, how["reads"])
 
 
 def lotteries(settings: Mapping[str, Any]) -> tuple[Record, ...]:

@@ -15,6 +15,7 @@ from statistics import fmean
 from simplemma.strategies.dictionaries import DefaultDictionaryFactory
 
 from selfaware.errors import BadData
+from selfaware.metrics import code
 from selfaware.types import READS, Open, Reads, Said, Score
 
 REASONS = (
@@ -74,8 +75,7 @@ _GOES_ON = _set("is because since as i i'd i'm but and or on in if for out that 
 
 # About 60 MB and half a second for each language, read when first needed.
 _DICTIONARIES = DefaultDictionaryFactory()
-_USUAL = _set("de en es fr it")
-_LETTERS = re.compile(r"[^\W\d_]+")
+_USUAL, _LETTERS = _set("de en es fr it"), re.compile(r"[^\W\d_]+")
 # The other dictionaries hold English words, so that English often draws with another language; these settle it.
 _ENGLISH = _set("the of is it its and are was were i my you your this that there have has not for with what")
 # Words inside names, whatever the language around them: Leonardo da Vinci, La Paz.
@@ -188,6 +188,8 @@ def _groups(questions: Sequence[Open], answers: Sequence[Said]) -> list[_Group]:
 
 def _plain(question: Open, text: str) -> Value:
     """The value as asked: a mirror is not turned round."""
+    if question.reads == "code":
+        return code.read(text, question.prompt.stem)
     listed = _listed(question.reads, question.high, question.low, question.mirror)
     line = _line(text, question.prompt.stem)
     if not line:

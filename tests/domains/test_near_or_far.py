@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from selfaware.domains import checks, checks_asked, loader, surface
+from selfaware.domains import checks, checks_asked, codewords, loader, surface
 from selfaware.domains.records import Record
 from selfaware.domains.surface import words
 from selfaware.metrics import parse
@@ -64,7 +64,7 @@ def test_parts_share_no_family() -> None:
 
 def test_it_has_what_risky_choices_has_except_lotteries() -> None:
     for name in (*loader.SETS, *loader.OPEN_SETS):
-        assert NEAR.has(name) == (name != "lotteries"), name
+        assert NEAR.has(name) == (name not in ("lotteries", "solutions", *codewords.SETS)), name
     assert RISKY.has("lotteries")
     for name in ("self", "twin", "unrelated", "other_form", "described"):
         number = [sum(item.set == name for item in domain.items) for domain in (NEAR, RISKY)]
