@@ -64,10 +64,11 @@ class Settings:
 
 
 def settings(scale: str) -> Settings:
-    """The settings of a scale: `full` has five seeds."""
+    """The settings of a scale: `full` has five seeds and every domain, `small` the two whose options are a line of prose."""
+    prose = ("risky_choices", "near_or_far")
     if scale == "smoke":
-        return Settings(shared.smoke(), draws=50)
-    return Settings(shared.full()) if scale == "full" else Settings()
+        return Settings(shared.smoke(), prose, draws=50)
+    return Settings(shared.full()) if scale == "full" else Settings(beside=prose)
 
 
 def check(domain: loader.Domain) -> None:
