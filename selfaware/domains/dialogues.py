@@ -96,7 +96,7 @@ def pair(name: str, found: Sequence[Dialogue]) -> tuple[str, str]:
 
 
 def records(found: Sequence[Dialogue], high: str, low: str) -> tuple[Record, ...]:
-    """A record for each turn and context in which both codewords' dialogues of an opening have one; of one group by opening.
+    """A record for each turn and context in which both codewords' dialogues of an opening have one; those of an opening share its text.
 
     Raises:
         BadData: no opening that both codewords have.

@@ -26,8 +26,7 @@ def choices(
             options = (record.high, record.low)
             stem = template["stem"].replace("{start}", record.start)
             prompt = Prompt(template["user"].replace("{situation}", record.situation), stem)
-            group = record.group or record.id
-            yield Question(record.id, record.family, group, set, prompt, options, 0, bool(template.get("single")))
+            yield Question(record.id, record.family, record.id, set, prompt, options, 0, bool(template.get("single")))
             continue
         for order, (first, second) in enumerate(((record.high, record.low), (record.low, record.high))):
             user = template["user"].format(situation=record.situation, first=first, second=second)

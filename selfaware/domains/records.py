@@ -42,7 +42,7 @@ class Record:
 
     Attributes:
         start: the beginning of the reply, which the options go on from; empty where the form gives it.
-        group: what it belongs to; records of one group are averaged as one. Empty for itself.
+        group: records of one group share text on purpose (turns of one dialogue); empty for itself.
     """
 
     id: str
