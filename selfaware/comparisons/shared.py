@@ -105,7 +105,7 @@ def smoke() -> Shared:
     """Settings for tests: two seeds, one epoch, a handful of questions."""
     short = Training(epochs=1, batch=4)
     return Shared(
-        seeds=(0, 1), limit=6, passages=2, lora=replace(LORA, training=replace(short, learning_rate=0.03)),
+        seeds=(0, 1), limit=6, passages=2, lora=replace(LORA, training=replace(LORA.training, epochs=1, batch=4)),
         wide=replace(WIDE, rank=2, training=replace(short, learning_rate=0.001)),
         vector=replace(VECTOR, training=replace(short, learning_rate=0.1)),
         wider=replace(WIDER, rank=2, training=replace(short, learning_rate=0.01)), told_epochs=1,

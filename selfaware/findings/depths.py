@@ -106,8 +106,9 @@ def compared(own: Sweep, other: Sweep, usable: Mapping[str, bool], margin: float
         (*(own.map(n, TITLES[n]) for n in own.sets), own.damage()),
     ))  # fmt: skip
     figures.append(Figure(
-        "profile-of-items", "Every item's own profile", f"Vector added, strengths up to {LIMITS[-1]:g}; each item at the strength chosen for its set.",
-        tuple(Curves(TITLES[n], measures.NATS, "block", own.items(n, LIMITS[-1], 1)) for n in own.sets),
+        "profile-of-items", "Every item's own profile",
+        f"Each row is one item's curve over the blocks, mean over seeds; vector added, strengths up to {LIMITS[-1]:g}, at the strength chosen for its set.",
+        tuple(own.items(n, TITLES[n], LIMITS[-1], 1) for n in own.sets),
     ))  # fmt: skip
     return Depths(tuple(rows), tuple(figures), answers)
 

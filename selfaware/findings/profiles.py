@@ -122,17 +122,16 @@ class Sweep:
         each = tuple(found.estimate(layer, at, NATS) for layer, at in enumerate(chosen))
         return Line(label, tuple(map(float, self.blocks)), each, "", role)
 
-    def items(self, set: str, limit: float, sign: int) -> tuple[Line, ...]:
-        """A profile for each item, without intervals, at the strengths chosen for its set."""
+    def items(self, set: str, title: str, limit: float, sign: int) -> Heat:
+        """A profile for each item, a row of colours each, at the strengths chosen for its set; means over replicates, without intervals."""
         found = self.sets[set]
         chosen = best(found, self.strengths, limit, sign)
         means = found.values.mean(0)
-        made = []
-        for number, group in enumerate(found.groups):
-            values = (float(means[number, layer, at]) for layer, at in enumerate(chosen))
-            each = tuple(Estimate(v, None, None, 1, len(found.values), NATS, why="one item") for v in values)
-            made.append(Line(group, tuple(map(float, self.blocks)), each))
-        return tuple(made)
+        values = np.stack([means[:, layer, at] for layer, at in enumerate(chosen)], 1)
+        top = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
+        cells = tuple(tuple(float(v) if np.isfinite(v) else None for v in row) for row in values)
+        blocks = tuple(map(str, self.blocks))
+        return Heat(title, NATS, tuple(found.groups), blocks, cells, (-top or -1.0, top or 1.0), over=("item", "block"))
 
     def map(self, set: str, title: str) -> Heat:
         """Mean shift by block and strength, the strengths' own signs kept."""

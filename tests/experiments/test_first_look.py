@@ -242,7 +242,7 @@ class TestWholeRun:
     def test_two_experiments_share_a_cell(self, bench: Bench, toy: loader.Domain, overrides: dict[str, str]) -> None:
         first = run.plan("first-look", bench, toy, "demo", overrides)
         second = run.plan("choose-settings", bench, toy, "small", {
-            "seeds": "0,1", "rates": "0.03", "epochs": "2", "lora_sites": "1.mlp.down_proj", "lora.training.batch": "8",
+            "seeds": "0,1", "rates": "0.01", "epochs": "2", "lora_sites": "1.mlp.down_proj", "lora.training.batch": "8",
             "vector_sites": "1",
         })  # fmt: skip
         shared = {j.id for j in first.jobs if j.label.startswith("fit")} & {

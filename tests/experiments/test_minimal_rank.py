@@ -48,10 +48,10 @@ class TestVerdicts:
         assert "Control: scrambled" in got["rank-1-behaves"].text
 
     def test_no_better_than_half(self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:
-        got = verdicts(monkeypatch, bench, toy, {**both(0.2, 1.0), ("mlp-8", "self"): 1.0}, 0.01)
+        got = verdicts(monkeypatch, bench, toy, {**both(0.2, 1.0), ("mlp-4", "self"): 1.0}, 0.01)
         assert got["rank-1-behaves"].answer == got["rank-1-reports"].answer == "no"
         assert "Smallest that is not inferior: none of those tried." in got["rank-1-behaves"].text
-        assert "Smallest that is not inferior: rank 8, 15.mlp." in got["rank-1-reports"].text
+        assert "Smallest that is not inferior: rank 4, 15.mlp." in got["rank-1-reports"].text
 
     def test_just_below_the_margin_is_not_decided_by_noise(
         self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain
