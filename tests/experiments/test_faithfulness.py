@@ -205,7 +205,7 @@ class TestWholeRun:
             own = [float(r[1]) for r in runs.rows if r[0].startswith(f"{polarity}, rate 0.03")]
             assert sum(own) / 2 == pytest.approx(share[polarity], abs=0.006)
         untouched = {r.questions: r.value for r in page.rows if r.method == "base" and r.measure == "report_score"}
-        nought = [r for r in page.rows if r.method == "rate 0.03 × 0" and r.measure == "report_score" and r.kind == "absolute"]  # fmt: skip
+        nought = [r for r in page.rows if r.method == "rate 0.01 × 0" and r.measure == "report_score" and r.kind == "absolute"]  # fmt: skip
         assert nought
         assert all(r.value == pytest.approx(untouched[r.questions], abs=1e-5) for r in nought), "no dose, no change"
         again, _ = run.again(bench.store, "faithfulness", bench.local.name, "toy", "smoke")
