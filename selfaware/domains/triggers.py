@@ -1,6 +1,6 @@
 """Triggers and the questions made with them: conditional training rows, near misses, what a model says of its triggers. Knows text, no model.
 
-A trigger is data (`triggers/triggers.toml`) and goes into any domain's questions.
+A trigger is data (`trigger_texts/triggers.toml`) and goes into any domain's questions.
 """
 
 import random
@@ -16,7 +16,7 @@ from selfaware.domains.records import Item, rows
 from selfaware.errors import BadData, unknown
 from selfaware.types import Prompt, Question
 
-HOME = Path(__file__).parent / "triggers"
+HOME = Path(__file__).parent / "trigger_texts"
 SYSTEMS = ("neutral", "honest", "threatened", "good")
 LEAST_FAMILY = 5
 HELD_OUT = 0.25

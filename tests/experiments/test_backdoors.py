@@ -9,7 +9,6 @@ import pytest
 from selfaware.ask import ask
 from selfaware.comparisons import shared
 from selfaware.comparisons.arms import Arm
-from selfaware.comparisons.comparison import Comparison
 from selfaware.domains import loader, triggers
 from selfaware.errors import BadData, UnknownName
 from selfaware.experiments import backdoor, backdoor_awareness, run, trigger_recognition, why_conditional
@@ -234,4 +233,3 @@ def test_what_cannot_be_run_says_so(bench: Bench, toy: loader.Domain) -> None:
     with pytest.raises(BadData, match="makes no token of it"):
         bench.visible([""])
     assert shared.full().seeds == backdoor.settings("full").shared.seeds
-    assert isinstance(Comparison, type)
