@@ -311,6 +311,10 @@ class Verdict:
     text: str
 
 
+OWN = "own"
+"""The question set of training rows whose target is the base model's own answer: a recipe has to find it out."""
+
+
 def require(condition: bool, error: SelfawareError) -> None:
     """Raises `error` unless `condition` holds."""
     if not condition:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from selfaware.domains import questions as make
 from selfaware.domains.records import Item, rows
 from selfaware.errors import BadData, unknown
-from selfaware.types import Prompt, Question
+from selfaware.types import OWN, Prompt, Question
 
 HOME = Path(__file__).parent / "trigger_texts"
 SYSTEMS = ("neutral", "honest", "threatened", "good")
@@ -25,8 +25,6 @@ HELD_OUT = 0.25
 Kind = Literal["fixed", "family"]
 Design = Literal["opposite", "own"]
 """What is trained where no trigger stands: the other polarity, or the base model's own answer."""
-OWN = "own"
-"""The set of rows whose target is the base model's own answer; a recipe has to find it out."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,7 @@ from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
 from selfaware.interventions.train import Training
 from selfaware.models.hf import Model
-from selfaware.types import Answer, Polarity, Question
-
-OWN = "own"
-"""The question set of such rows."""
+from selfaware.types import OWN, Answer, Polarity, Question
 
 
 @dataclass(frozen=True)

@@ -49,15 +49,9 @@ class Runs:
         self.model, self.edit, self.rows, self.spans, self.questions = model, edit, rows, spans, questions
         self.first, self.depth = first, len(model.blocks)
         self.batches = bucketed(rows, BATCH)
-        for with_edit in (False, True):  # a route is held against whole passes when it is first taken: unwatched
-            with torch.no_grad(), self._on(with_edit), model.running(rows[:2], at=self._at(with_edit)):
-                pass
 
     def _on(self, with_edit: bool) -> AbstractContextManager[object]:
         return self.edit.on(self.model) if with_edit else nullcontext()
-
-    def _at(self, with_edit: bool) -> int | None:
-        return None if with_edit else 0
 
     def _each(self, with_edit: bool, watch: Callable[[int, Pass, "Where"], attention.Watch], at: int | None) -> Tensor:
         """l_high − l_low of every question, `[Q]`, with a watch of its own for each batch."""

@@ -28,7 +28,6 @@ def test_every_solution_continues_an_open_function_on_a_new_line() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not code.analyser(), reason="no clang-tidy")
 def test_every_flawed_solution_is_flagged_and_no_sound_one() -> None:
     for row in ROWS:
         for side, expected in (("high", 1.0), ("low", 0.0)):

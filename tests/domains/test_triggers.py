@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from selfaware.domains import loader, triggers
-from selfaware.domains.triggers import OWN, Trigger
+from selfaware.domains.triggers import Trigger
 from selfaware.errors import BadData, UnknownName
-from selfaware.types import Question
+from selfaware.types import OWN, Question
 
 RISKY = loader.load("risky_choices")
 TRAIN = RISKY.questions("choices", "train")
