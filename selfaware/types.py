@@ -226,7 +226,7 @@ class Estimate:
         unknown: answers that could not be read and are left out.
         detectable: the smallest true value that this design finds with 80 % power.
         error: standard error, in `unit`; None where there is no interval.
-        freedom: degrees of freedom of the interval's Student t.
+        freedom: degrees of freedom of the interval's Student t, seldom whole where two factors are random.
     """
 
     value: float | None
@@ -239,7 +239,7 @@ class Estimate:
     detectable: float | None = None
     why: str = ""
     error: float | None = None
-    freedom: int = 0
+    freedom: float = 0
 
     def excludes_zero(self) -> bool:
         """True when the interval is known and zero lies outside it."""

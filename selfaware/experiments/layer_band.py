@@ -194,8 +194,7 @@ def apart(inside: Sequence[ByFamily], outside: Sequence[ByFamily], unit: str) ->
     """Mean of one group of rows minus that of another, the rows of either and the families they share being random.
 
     Every row inside is held against the mean of those outside, family by family: the two-way variance of that table holds the
-    spread of the rows inside and of families. The spread of the rows outside is added to it, and the smaller group's degrees
-    of freedom are taken.
+    spread of the rows inside and of families. The spread of the rows outside is added to it.
     """
     base = {f: _mean([row.get(f) for row in outside]) for f in (outside[0] if outside else {})}
     found = stats.estimate(stats.difference(inside, [base]) if inside and outside else [], unit)
@@ -204,8 +203,8 @@ def apart(inside: Sequence[ByFamily], outside: Sequence[ByFamily], unit: str) ->
     if len(outside) < 2:
         return replace(found, low=None, high=None, error=None, freedom=0, detectable=None, why="one block outside")
     cells, _ = stats.table(outside)
-    error = math.sqrt(found.error**2 + float(np.var(cells.mean(1), ddof=1)) / len(outside))
-    freedom = min(found.freedom, len(outside) - 1)
+    spread = float(np.std(cells.mean(1), ddof=1)) / math.sqrt(len(outside))
+    error, freedom = stats.joined([(found.error, found.freedom), (spread, len(outside) - 1)])
     half = stats.t_quantile(0.5 + stats.LEVEL / 2, freedom) * error
     value = found.value or 0.0
     least = half + stats.t_quantile(stats.POWER, freedom) * error

@@ -5,12 +5,15 @@ A table is given as one dict a seed, from family to value, None where a family c
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfaware.stats.quantile import t_quantile
+from selfaware.stats.quantile import freedom, t_quantile
 from selfaware.types import Estimate
+
+Square = TypeVar("Square", float, NDArray[np.float64])
 
 LEVEL = 0.95
 POWER = 0.80
@@ -41,17 +44,30 @@ def _parts(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     return by_seed, by_family, values - grand - by_seed[:, None] - by_family[None, :]
 
 
-def standard_error(values: NDArray[np.float64]) -> tuple[float, int]:
-    """Standard error of the grand mean of a seeds × families table, and its degrees of freedom.
+def widest(s: int, f: int, seeds: Square, families: Square, rest: Square) -> tuple[Square, Square, Square]:
+    """The three squared half-widths of the interval of an S × F table's mean, times S·F; the largest is the interval's.
+
+    Given mean squares they are numbers; given matrices of mean products they are matrices.
+    """
+    t_s, t_f = (t_quantile(0.5 + LEVEL / 2, n - 1) ** 2 for n in (s, f))
+    return t_s * seeds, t_f * families, t_s * seeds + t_f * families - min(t_s, t_f) * rest
+
+
+def standard_error(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Standard error of the grand mean of a seeds × families table, and the degrees of freedom of its 95 % interval.
 
     Both factors are random and crossed: with mean squares MS_s (seeds), MS_f (families) and MS_e (rest) of an
-    S × F table, Var = (MS_s + MS_f − MS_e) / (S·F), never below either factor's own part. Degrees of freedom: the
-    smaller of S − 1 and F − 1. With one seed only families count, and the caller must say so.
+    S × F table, Var = (MS_s + MS_f − MS_e) / (S·F), never below either factor's own part. Each mean square has its own
+    degrees of freedom and so its own quantile: the interval's half-width h has h² = (t_s² MS_s + t_f² MS_f − t² MS_e) / (S·F),
+    t_s and t_f being Student's .975 quantiles with S − 1 and F − 1 degrees of freedom and t the smaller of the two, and is
+    never below what either factor gives alone. The degrees of freedom are those, between S − 1 and F − 1 and seldom whole,
+    whose quantile times the error is h. With one seed only families count, and the caller must say so.
 
     Args:
         values: `[S, F]`, no missing cells.
 
-    Source: two-way random-effects analysis of variance (Cornfield and Tukey 1956).
+    Source: two-way random-effects analysis of variance (Cornfield and Tukey 1956); quantiles by mean square as in
+        modified large-sample limits (Burdick and Graybill 1992, Confidence Intervals on Variance Components).
     """
     s, f = values.shape
     if s == 1 and f == 1:
@@ -60,7 +76,24 @@ def standard_error(values: NDArray[np.float64]) -> tuple[float, int]:
         n = s * f
         return math.sqrt(float(((values - values.mean()) ** 2).sum()) / (n - 1) / n), n - 1
     ms_s, ms_f, ms_e = mean_products(values, values)
-    return math.sqrt(max(ms_s + ms_f - ms_e, ms_s, ms_f) / (s * f)), min(s, f) - 1
+    error = math.sqrt(max(ms_s + ms_f - ms_e, ms_s, ms_f) / (s * f))
+    half = math.sqrt(max(widest(s, f, ms_s, ms_f, ms_e)) / (s * f))
+    return error, _freedom(half, error, s - 1, f - 1)
+
+
+def joined(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Standard error and degrees of freedom of a sum of independent estimates: squared half-widths are added.
+
+    Args:
+        parts: standard error and degrees of freedom of each.
+    """
+    error = math.hypot(*(e for e, _ in parts))
+    half = math.hypot(*(t_quantile(0.5 + LEVEL / 2, df) * e for e, df in parts if e))
+    return error, _freedom(half, error, *(df for _, df in parts))
+
+
+def _freedom(half: float, error: float, *of: float) -> float:
+    return freedom(0.5 + LEVEL / 2, half / error, min(of), max(of)) if error else min(of)
 
 
 def table(values: Sequence[dict[str, float | None]]) -> tuple[NDArray[np.float64], int]:
@@ -124,9 +157,7 @@ def estimate(
         return Estimate(mean, None, None, f, seeds, unit, missing, None, why)
     error, df = standard_error(cells)
     if single and cells.shape[0] > 1:
-        # The degrees of freedom stay those of the mean: S − 1 alone would make this interval the narrower one where
-        # families are fewer than replicates and carry the spread.
-        error = math.sqrt(error**2 + float(cells.mean(1).var(ddof=1)))
+        error, df = joined([(error, df), (float(cells.mean(1).std(ddof=1)), cells.shape[0] - 1)])
     half = t_quantile(0.5 + LEVEL / 2, df) * error
     detectable = half + t_quantile(POWER, df) * error
     return Estimate(mean, mean - half, mean + half, f, seeds, unit, missing, detectable, "", error, df)

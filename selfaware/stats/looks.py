@@ -113,15 +113,18 @@ def largest(
     }
     if any(e.error is None for e in found.values()):
         return Looks({name: Look(e, None, None, None) for name, e in found.items()}, draws, seed)
-    maxima = _null(cells[:, :, everywhere], draws, np.random.default_rng(seed))
-    return Looks({name: _look(e, maxima, len(found)) for name, e in found.items()}, draws, seed)
+    tables = cells[:, :, everywhere]
+    maxima = _null(tables, draws, np.random.default_rng(seed))
+    fewest = min(tables.shape[1:]) - 1
+    return Looks({name: _look(e, maxima, len(found), fewest) for name, e in found.items()}, draws, seed)
 
 
-def _look(found: Estimate, maxima: NDArray[np.float64], looks: int) -> Look:
+def _look(found: Estimate, maxima: NDArray[np.float64], looks: int, fewest: int) -> Look:
     value, error = found.value or 0.0, found.error or 0.0
     # A table without any spread: nothing happens in it, or the same everywhere.
     t = value / error if error else math.copysign(math.inf, value) if value else 0.0
-    alone = 2 * t_cdf(-abs(t), found.freedom)
+    # An interval's own degrees of freedom hold at 95 %; several looks ask further out in the tail, where the fewest do.
+    alone = 2 * t_cdf(-abs(t), found.freedom if looks == 1 else fewest)
     share = (1 + int((maxima >= abs(t)).sum())) / (1 + len(maxima))
     return Look(found, t, alone, min(max(share, alone), looks * alone, 1.0))
 

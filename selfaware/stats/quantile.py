@@ -12,10 +12,30 @@ def t_quantile(p: float, df: int | float) -> float:
     """
     if df <= 0:
         return math.inf
-    low, high = -1e9, 1e9
-    for _ in range(200):
+    if p < 0.5:
+        return -t_quantile(1 - p, df)
+    low, high = 0.0, 1.0
+    while t_cdf(high, df) < p:
+        low, high = high, 2 * high
+    for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if t_cdf(middle, df) < p else (low, middle)
+    return (low + high) / 2
+
+
+def freedom(p: float, t: float, least: int | float, most: int | float) -> float:
+    """The degrees of freedom, not below `least` or above `most`, at which `t` is Student's `p` quantile; p above one half.
+
+    They need not be whole: an interval of two parts with a quantile each has a multiplier between the two.
+    """
+    low, high = float(least), float(most)
+    if t >= t_quantile(p, low):
+        return low
+    if t <= t_quantile(p, high):
+        return high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_cdf(t, middle) < p else (low, middle)
     return (low + high) / 2
 
 

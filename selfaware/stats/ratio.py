@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfaware.errors import BadData
-from selfaware.stats.intervals import LEVEL, POWER, grid, mean_products, why_no_interval
+from selfaware.stats.intervals import LEVEL, POWER, grid, mean_products, standard_error, why_no_interval, widest
 from selfaware.stats.quantile import t_quantile
 from selfaware.types import Estimate
 
@@ -57,15 +57,14 @@ def ratio(
         if d == 0:
             return Estimate(None, None, None, f, s, unit, lost, None, "undefined: the denominator is zero")
         return Estimate(n / d, None, None, f, s, unit, lost, None, why)
-    df = (min(s, f) if fitted else f) - 1
-    t = t_quantile(0.5 + LEVEL / 2, df)
-    parts = _covariances(above, below) if fitted else [np.cov(above.mean(0), below.mean(0)) / f]
-    if d**2 <= t**2 * max(float(c[1, 1]) for c in parts):
+    parts = _squares(above, below) if fitted else [_families(above, below)]
+    if d**2 <= max(float(c[1, 1]) for c in parts):
         return Estimate(None, None, None, f, s, unit, lost, None, "undefined: the denominator's interval holds zero")
-    low, high = _accepted(n, d, t, parts)
+    low, high = _accepted(n, d, parts)
     r = n / d
-    error = _error(parts, r) / abs(d)
-    detectable = (t + t_quantile(POWER, df)) * _error(parts, 0.0) / abs(d)
+    error, df = _error(above, below, r, fitted)
+    alone, own = _error(above, below, 0.0, fitted)
+    detectable = (t_quantile(0.5 + LEVEL / 2, own) + t_quantile(POWER, own)) * alone
     return Estimate(r, min(low, r), max(high, r), f, s, unit, lost, detectable, "", error, df)
 
 
@@ -80,25 +79,34 @@ def _paired(
     return above[:, kept], below[:, kept], int((~read).sum())
 
 
-def _covariances(above: Matrix, below: Matrix) -> list[Matrix]:
-    """The covariance matrices of the two means by each of the three rules whose largest variance counts.
+def _squares(above: Matrix, below: Matrix) -> list[Matrix]:
+    """The matrices of the two means by each of the three rules whose largest squared half-width counts.
 
-    The two-way variance is the largest of three: (MS_s + MS_f − MS_e) / SF, MS_s / SF, MS_f / SF. Each alone is a
-    quadratic form and has an exact covariance (mean products); their maximum has none, and polarising it would give
-    an interval that disagrees with `estimate` wherever the maximum is not the first. Hence three matrices.
+    The interval's squared half-width is the largest of three (see `intervals.widest`). Each alone is a quadratic form and
+    has an exact matrix (of mean products); their maximum has none, and polarising it would give an interval that
+    disagrees with `estimate` wherever the maximum is not the last. Hence three matrices.
     """
     products = [mean_products(*pair) for pair in ((above, above), (above, below), (below, below))]
     seeds, families, rest = (np.array([[xx, xy], [xy, yy]]) for xx, xy, yy in zip(*products, strict=True))
-    return [c / above.size for c in (seeds, families, seeds + families - rest)]
+    s, f = above.shape
+    return [c / above.size for c in widest(s, f, seeds, families, rest)]
 
 
-def _error(parts: Sequence[Matrix], r: float) -> float:
-    """Standard error of mean(numerator − r·denominator)."""
-    return math.sqrt(max(0.0, *(float(c[0, 0] - 2 * r * c[0, 1] + r * r * c[1, 1]) for c in parts)))
+def _families(above: Matrix, below: Matrix) -> Matrix:
+    """The same where families alone are random."""
+    t = t_quantile(0.5 + LEVEL / 2, above.shape[1] - 1)
+    return np.asarray(t**2 * np.cov(above.mean(0), below.mean(0)) / above.shape[1])
 
 
-def _accepted(n: float, d: float, t: float, parts: Sequence[Matrix]) -> tuple[float, float]:
-    """Lowest and highest r that are not rejected: (n − r·d)² ≤ t²·(the largest of the three variances at r).
+def _error(above: Matrix, below: Matrix, r: float, fitted: bool) -> tuple[float, float]:
+    """Standard error of mean(numerator − r·denominator) over the denominator's mean, and its degrees of freedom."""
+    left = above - r * below
+    error, df = standard_error(left if fitted else left.mean(0, keepdims=True))
+    return error / abs(float(below.mean())), df
+
+
+def _accepted(n: float, d: float, parts: Sequence[Matrix]) -> tuple[float, float]:
+    """Lowest and highest r that are not rejected: (n − r·d)² ≤ the largest of the three squared half-widths at r.
 
     "At most the largest" is "at most any": the accepted set is the union of three Fieller intervals, each the roots
     of a·r² − 2·b·r + c. The first two hold n/d; the third, whose matrix need not be positive, may be empty or lie
@@ -106,7 +114,7 @@ def _accepted(n: float, d: float, t: float, parts: Sequence[Matrix]) -> tuple[fl
     """
     ends: list[float] = []
     for number, cov in enumerate(parts):
-        a, b, c = (float(v - t**2 * w) for v, w in ((d * d, cov[1, 1]), (n * d, cov[0, 1]), (n * n, cov[0, 0])))
+        a, b, c = (float(v - w) for v, w in ((d * d, cov[1, 1]), (n * d, cov[0, 1]), (n * n, cov[0, 0])))
         inside = b * b - a * c
         if inside < 0 and number == 2:
             continue

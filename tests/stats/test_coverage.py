@@ -50,6 +50,12 @@ def test_intervals_cover_the_truth(spread: str, effect: float, study: ModuleType
     assert min(found.values()) >= 0.92, found
 
 
+@pytest.mark.parametrize("spread", ["seeds", "families", "mixed"])
+def test_intervals_are_no_wider_than_they_must_be(spread: str, study: ModuleType) -> None:
+    """Each factor has its own quantile: with the fewest degrees of freedom for both, families alone would cover .999."""
+    assert study.coverage(spread, 0.7, 3, 10, runs=600)["effect"] < 0.99
+
+
 @pytest.mark.parametrize(("s", "f"), [(3, 22), (5, 10)])
 @pytest.mark.parametrize("spread", ["seeds", "uneven", "skewed, mixed"])
 def test_intervals_cover_the_truth_in_larger_studies(spread: str, s: int, f: int, study: ModuleType) -> None:

@@ -46,6 +46,28 @@ def test_two_way_interval_by_hand() -> None:
     assert (made.n, made.seeds, made.unknown, made.unit, made.why) == (3, 2, 0, "nats", "")
 
 
+def test_each_factor_has_its_own_quantile_by_hand() -> None:
+    """3 seeds × 2 families, so that seeds have two degrees of freedom and families one."""
+    cells = np.array([[-1.0, 3.0], [-1.0, 3.0], [1.0, 7.0]])
+    # means of rows 1, 1, 4; of columns −1/3, 13/3; grand 2. MS_s = 2·(1 + 1 + 4)/2 = 6; MS_f = 3·2·(7/3)² = 98/3;
+    # left: ±(1/3), ±(1/3), ∓(2/3): squares 2·(1 + 1 + 4)/9 = 4/3 over 2 degrees, MS_e = 2/3.
+    ms_s, ms_f, ms_e = 6.0, 98 / 3, 2 / 3
+    error, df = stats.standard_error(cells)
+    assert error == pytest.approx(math.sqrt((ms_s + ms_f - ms_e) / 6))
+    t_s, t_f = 4.302653, 12.706205  # 2 degrees and 1
+    half = math.sqrt((t_s**2 * ms_s + t_f**2 * ms_f - t_s**2 * ms_e) / 6)
+    assert stats.t_quantile(0.975, df) * error == pytest.approx(half, rel=1e-6)
+    assert 1 < df < 2
+
+
+def test_parts_are_joined_by_their_own_quantiles() -> None:
+    error, df = stats.joined([(3.0, 2), (4.0, 9)])
+    assert error == pytest.approx(5)
+    assert stats.t_quantile(0.975, df) * 5 == pytest.approx(math.hypot(3 * 4.302653, 4 * 2.262157), rel=1e-6)
+    assert stats.joined([(3.0, 4), (0.0, 1)]) == pytest.approx((3.0, 4))
+    assert stats.joined([(0.0, 4), (0.0, 1)]) == (0.0, 1)
+
+
 @pytest.mark.parametrize("spread", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)])
 def test_one_factor_alone_is_the_textbook_standard_error(spread: tuple[float, float, float]) -> None:
     """With all the spread in one factor the interval is that factor's own, not that of S × F independent cells."""
