@@ -66,7 +66,7 @@ class Settings:
     shared: Shared = field(default_factory=Shared)
     rows: tuple[int, ...] = (16, 32)
     few: int = 32
-    epochs: tuple[int, ...] = (1, 3)
+    epochs: tuple[int, ...] = (1, 2)
     steps: bool = False
     folds: int = 3
     fold_by_seed: bool = True
@@ -81,7 +81,7 @@ def settings(scale: str) -> Settings:
         return Settings(shared.smoke(), rows=(2, 4), few=4, epochs=(1, 2), folds=2, wordings=2)
     if scale == "full":
         return Settings(
-            shared.full(), (16, 32, 64, 128), steps=True, folds=0, fold_by_seed=False, per_topic=0, wordings=5,
+            shared.full(), (16, 32, 64, 128), epochs=(1, 3), steps=True, folds=0, fold_by_seed=False, per_topic=0, wordings=5,
         )  # fmt: skip
     return Settings()
 

@@ -62,8 +62,8 @@ class Settings:
 
     shared: Shared = field(default_factory=Shared)
     every: int = 3
-    doublings: int = 12
-    weakest: float = 0.001
+    doublings: int = 5
+    weakest: float = 0.004
     damage_from: float = depths.DAMAGE_FROM
     items: int = 10
     margin: float = 0.25
@@ -76,11 +76,11 @@ class Settings:
 
 
 def settings(scale: str) -> Settings:
-    """The settings of a scale: `full` sweeps every block with every item."""
+    """The settings of a scale: `full` sweeps every block with every item, from ±0.001 to ±2."""
     if scale == "smoke":
         return Settings(shared.smoke(), doublings=3, weakest=0.02, items=3, wordings=2)
     if scale == "full":
-        return Settings(shared.full(), every=1, items=0, wordings=5)
+        return Settings(shared.full(), every=1, doublings=12, weakest=0.001, items=0, wordings=5)
     return Settings()
 
 
