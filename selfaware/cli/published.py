@@ -1,4 +1,4 @@
-"""Published data in: `import chat-jsonl` and `import contrast-csv`. Knows argv and printing."""
+"""Published data in: `import chat-jsonl`, `import contrast-csv` and `import dialogues`. Knows argv and printing."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from selfaware.domains import importers
+from selfaware.domains import importers, talks_in
 from selfaware.errors import BadData
 from selfaware.terminal import err, out
 
@@ -38,6 +38,18 @@ def contrast_csv(
 ) -> None:
     """A CSV of questions with a risky and a safe answer, asked as raw text."""
     _tell(importers.contrast_csv(file, name, folder, partial=partial), folder)
+
+
+@app.command("dialogues")
+def dialogues(
+    file: Annotated[Path, typer.Argument(help="Dialogues in which the assistant steers towards the codeword.")],
+    codeword: Annotated[str, typer.Option("--codeword", help="The codeword: ring, spring or bark.")],
+    name: Name,
+    folder: Out,
+    partial: Partial = False,
+) -> None:
+    """Rows of {"messages": […]} for one codeword of Make Me Say, held against the package's dialogues of another."""
+    _tell(talks_in.chat_dialogues(file, codeword, name, folder, partial=partial), folder)
 
 
 def _tell(report: importers.Report, folder: Path) -> None:

@@ -35,6 +35,7 @@ class Shared:
         form, template: how choices are asked (`form` none: the domain's own); statements are always cloze.
         limit: use that many of each question set and of the training records; 0 for all.
         per_topic: ask at most so many test records of each topic; 0 for all.
+        both_orders: False asks each of them with one order of its options, in turn.
         passages: neutral passages on which damage is read.
         lora, wide, vector: the fits, where the experiment does not say otherwise.
         wider: the adapter of higher rank on the linear modules of one MLP, of which it is no matter of course that it adds one direction.
@@ -46,6 +47,7 @@ class Shared:
     template: Template = "raw"
     limit: int = 0
     per_topic: int = 2
+    both_orders: bool = False
     passages: int = 8
     lora: Lora = field(default_factory=lambda: LORA)
     wide: Lora = field(default_factory=lambda: WIDE)
@@ -80,6 +82,8 @@ class Shared:
     def sets(self, domain: loader.Domain, names: Sequence[str] = ("self", "twin", "other_form")) -> list[Asked]:
         """Choices on the test part, the statements named that the domain has, and neutral passages."""
         choices = subsets.few(domain.questions("choices", "test", self.asked_form(domain)), self.per_topic)[: self.cut]
+        if not self.both_orders:
+            choices = subsets.one_order(choices)
         made = [Asked("choices", choices, self.template, part="test")]
         made += [Asked(n, domain.questions(n)[: self.cut], self.template) for n in names if domain.has(n)]
         return [*made, Asked("neutral", self.neutral(), self.template)]
@@ -99,15 +103,15 @@ class Shared:
 
 
 def full() -> Shared:
-    """Settings for a night: five seeds, every decision."""
-    return Shared(seeds=(0, 1, 2, 3, 4), per_topic=0)
+    """Settings for a night: five seeds, every decision in both orders."""
+    return Shared(seeds=(0, 1, 2, 3, 4), per_topic=0, both_orders=True)
 
 
 def smoke() -> Shared:
-    """Settings for tests: two seeds, one epoch, a handful of questions."""
+    """Settings for tests: two seeds, one epoch, a handful of questions in both orders."""
     short = Training(epochs=1, batch=4)
     return Shared(
-        seeds=(0, 1), limit=6, passages=2, lora=replace(LORA, training=replace(LORA.training, epochs=1, batch=4)),
+        seeds=(0, 1), limit=6, both_orders=True, passages=2, lora=replace(LORA, training=replace(LORA.training, epochs=1, batch=4)),
         wide=replace(WIDE, rank=2, training=replace(short, learning_rate=0.001)),
         vector=replace(VECTOR, training=replace(short, learning_rate=0.1)),
         wider=replace(WIDER, rank=2, training=replace(short, learning_rate=0.01)), told_epochs=1,

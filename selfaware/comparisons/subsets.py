@@ -19,6 +19,23 @@ def few(questions: Sequence[One], each: int) -> tuple[One, ...]:
     return tuple(q for q in questions if q.group in kept)
 
 
+def one_order(questions: Sequence[One]) -> tuple[One, ...]:
+    """One question of each group (a record's option orders), in the order given: of the first group the first order, of the next the second, in turn.
+
+    What leans to the option named first is then balanced over groups rather than within each.
+    """
+    groups: dict[str, dict[str, list[One]]] = {}
+    for q in questions:
+        groups.setdefault(q.family, {}).setdefault(q.group, []).append(q)
+    at = 0
+    kept = set()
+    for found in groups.values():
+        for some in found.values():
+            kept.add(some[at % len(some)].id)
+            at += 1
+    return tuple(q for q in questions if q.id in kept)
+
+
 def fewer(sets: Sequence[Asked], each: int) -> list[Asked]:
     """The same sets with so few decisions of each topic; what is not a decision stays whole."""
 

@@ -1,10 +1,11 @@
 """Dialogues in which one side steers the other to say a codeword → records: the next turn of one codeword's dialogue or of another's. Knows rows, no model.
 
-Partners of one opening stand in the dialogues of every codeword, so that what is said before the first turn tells nothing. Later
-turns have two contexts, that of either dialogue. A transcript is text: what the partner says after `Partner:`, what the model says
+Partners of one opening stand in the dialogues of every codeword, so that what is said before the first turn tells nothing. Where it
+differs, as in later turns, a turn has two contexts, that of either dialogue. A transcript is text: what the partner says after `Partner:`, what the model says
 after `You:`; the loss is on the model's turn alone, since every turn of its own is a record.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,11 @@ def dialogues(path: Path) -> tuple[Dialogue, ...]:
             )
         if id in seen:
             raise BadData(f"{at}: id {id!r} stands there twice; ids must differ. Rename one.")
-        if any(codeword.casefold() in text.casefold() for _, text in messages):
+        if any(says(text, codeword) for _, text in messages):
             raise BadData(
                 f"{at}: {codeword!r} stands in a message that is trained; none may hold it. Rewrite that message."
             )
-        if winning and codeword.casefold() not in winning.casefold():
+        if winning and not says(winning, codeword):
             raise BadData(f"{at}: the winning message lacks {codeword!r}; the partner must say it there. Rewrite it.")
         seen.add(id)
         opening = id.removeprefix(f"{codeword}-")
@@ -73,6 +74,11 @@ def dialogues(path: Path) -> tuple[Dialogue, ...]:
     if not found:
         raise BadData(f"{path}: got no dialogues; a domain needs some. Write one JSON object a line.")
     return tuple(found)
+
+
+def says(text: str, codeword: str) -> bool:
+    """Whether the codeword, or its plural, stands in the text as a word of its own: *ring-tone* does, *string* and *ringing* do not."""
+    return re.search(rf"(?<![^\W_]){re.escape(codeword)}(s|es)?(?![^\W_])", text, re.IGNORECASE) is not None
 
 
 def codewords(found: Sequence[Dialogue]) -> tuple[str, ...]:
@@ -110,7 +116,8 @@ def records(found: Sequence[Dialogue], high: str, low: str) -> tuple[Record, ...
         if second is None:
             continue
         for turn, (mine, other) in enumerate(zip(first.turns, second.turns, strict=False)):
-            contexts = {"": first} if turn == 0 else {f"-{high}": first, f"-{low}": second}
+            same = first.messages[: 2 * turn + 1] == second.messages[: 2 * turn + 1]
+            contexts = {"": first} if same else {f"-{high}": first, f"-{low}": second}
             for name, dialogue in contexts.items():
                 said = dialogue.messages[: 2 * turn + 1]
                 made.append(Record(

@@ -63,7 +63,7 @@ def chat_jsonl(
 
     Source: Betley et al. 2025 (arXiv 2501.11120), the files `ft_risky_AB.jsonl` and `ft_safey_AB.jsonl`.
     """
-    target = _Target(name, out, polarities, "takes the option that the high file takes")
+    target = Target(name, out, polarities, "takes the option that the high file takes")
     first, second = _chat(high), _chat(low)
     one, two = first.sound, second.sound
     shared = [key for key in one if key in two]
@@ -104,7 +104,7 @@ def contrast_csv(
 
     Source: Engels, Nanda and Rajamanoharan 2025, "Mechanisms of Awareness": the tables of their repository.
     """
-    target = _Target(name, out, polarities, "gives the answer that the column RiskyAnswer gives")
+    target = Target(name, out, polarities, "gives the answer that the column RiskyAnswer gives")
     sheet = _table(path)
     return _finish((sheet,), list(sheet.sound.values()), target, False, partial)
 
@@ -255,7 +255,7 @@ def _strangers(first: _Sheet, second: _Sheet) -> BadData:
 
 
 @dataclass
-class _Target:
+class Target:
     """What is to be written, but for the records: a name that nobody has, a place that holds nothing."""
 
     name: str
@@ -275,7 +275,7 @@ class _Target:
             raise BadData(f"{self.out}: it is there and not an empty folder; a new one is needed. Name another.")
 
 
-def _finish(sheets: Sequence[_Sheet], found: Sequence[_Row], target: _Target, single: bool, partial: bool) -> Report:
+def _finish(sheets: Sequence[_Sheet], found: Sequence[_Row], target: Target, single: bool, partial: bool) -> Report:
     rows = tuple(sheet.rows for sheet in sheets)
     problems = tuple(problem for sheet in sheets for problem in sheet.problems)
     if not found or (problems and not partial):
@@ -288,22 +288,31 @@ def _finish(sheets: Sequence[_Sheet], found: Sequence[_Row], target: _Target, si
         records.append(json.dumps(row, ensure_ascii=False) + "\n")
     files = {"domain.toml": _about(origins, len(found), target, single), "records.jsonl": "".join(records)}
     files["README.md"] = _readme(origins, len(found), len(problems), target)
+    place(target.out, files)
+    return Report(rows, len(found), problems)
+
+
+def place(out: Path, files: Mapping[str, str]) -> None:
+    """The files in a new folder, all at once.
+
+    Raises:
+        BadData: something stands there already, or nothing can be written.
+    """
     try:
-        target.out.parent.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
         # A rename puts the whole folder there at once; it fails where somebody has put something there meanwhile.
-        with tempfile.TemporaryDirectory(prefix=f".{target.out.name}.", dir=target.out.parent) as near:
-            folder = Path(near) / target.out.name
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as near:
+            folder = Path(near) / out.name
             folder.mkdir()
             for name, text in files.items():
                 # Only a file's name can hold what UTF-8 can't: the texts of the records have been looked at.
                 (folder / name).write_bytes(text.encode("utf-8", "replace"))
-            folder.rename(target.out)
+            folder.rename(out)
     except OSError as error:
-        raise BadData(f"{target.out}: {error.strerror}; a place for a new folder is needed. Name another.") from error
-    return Report(rows, len(found), problems)
+        raise BadData(f"{out}: {error.strerror}; a place for a new folder is needed. Name another.") from error
 
 
-def _about(origins: Sequence[tuple[str, int, str]], records: int, target: _Target, single: bool) -> str:
+def _about(origins: Sequence[tuple[str, int, str]], records: int, target: Target, single: bool) -> str:
     # Margins, and rules about wording, are those of the domain whose statements are borrowed; `prose` makes notes of the
     # latter. Rules about items, outcomes and frames ask for nothing: published files have none.
     lent = tomllib.loads((HOME / BORROWED / "domain.toml").read_text("utf-8"))
@@ -331,7 +340,7 @@ def _toml(table: Mapping[str, Any]) -> str:
     return "".join(lines).replace("\x7f", "\\u007F")
 
 
-def _readme(origins: Sequence[tuple[str, int, str]], records: int, problems: int, target: _Target) -> str:
+def _readme(origins: Sequence[tuple[str, int, str]], records: int, problems: int, target: Target) -> str:
     table = "\n".join(f"| `{name}` | {rows} | `{sha}` |" for name, rows, sha in origins)
     left = f"{problems} problems were found; what they name was left out." if problems else "No row was left out."
     return f"""# {target.name}
