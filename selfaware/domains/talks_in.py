@@ -8,7 +8,6 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from selfaware.domains import dialogues, loader
 from selfaware.domains.importers import Report, Target, place
@@ -101,12 +100,11 @@ def _read(path: Path, codeword: str) -> tuple[list[_Found], list[str], int]:
 
 
 def _about(text: str, name: str, high: str, low: str, path: Path) -> str:
-    changed: dict[str, Any] = {
+    changed = {
         "name": name, "title": f"{name} (imported)", "source": f"Imported from {path.name}; the other codeword's dialogues and all questions are those of {GAME}.",
         "high": high, "low": low, "prose": "warn", "licence": "see the source",
     }  # fmt: skip
     for field, value in changed.items():
-        text = re.sub(
-            rf'^{field} = "[^"\n]*"$', lambda _, f=field, v=value: f"{f} = {json.dumps(v)}", text, count=1, flags=re.M
-        )  # type: ignore[misc]
+        line = f"{field} = {json.dumps(value)}".replace("\\", r"\\")
+        text = re.sub(rf'^{field} = "[^"\n]*"$', line, text, count=1, flags=re.M)
     return text
