@@ -18,7 +18,7 @@ from selfaware.models.render import MARKS, dialogue_text, encode, joined, next_t
 from selfaware.models.sample import sample
 from selfaware.types import Sampling, Template, Turn, require
 
-__all__ = ["Local", "Player", "Rules", "Scripted", "Transcript", "Turn", "play"]
+__all__ = ["Local", "Player", "Rules", "Scripted", "Transcript", "Turn", "play", "play_all"]
 
 _NEXT_LINE = re.compile(rf"\n|\b(?:{'|'.join(map(re.escape, MARKS.values()))})")
 
@@ -99,34 +99,94 @@ class Transcript:
 
 
 def play(manipulator: Player, partner: Player, rules: Rules, seed: int) -> Transcript:
-    """The game, played to its end or to where a player failed.
+    """The game, played to its end or to where a player failed; see `play_all`."""
+    return play_all(manipulator, partner, [(rules, seed)])[0]
 
-    The partner opens; they speak in turn; then the partner is asked. A player's error ends the game and stays in `why`,
+
+def play_all(manipulator: Player, partner: Player, games: Sequence[tuple[Rules, int]]) -> list[Transcript]:
+    """Every game, played to its end or to where a player failed; all games side by side, so that a model answers many at once.
+
+    The partner opens; they speak in turn; then the partner is asked. A player's error ends its game and stays in `why`,
     so that one bad game of a hundred is counted and the others are played. A guess without a letter is no guess: it
     would otherwise pass for a win.
 
     Args:
-        seed: the players' draws; the same seed gives the same game where the players keep to it.
+        games: rules, and the seed of the players' draws: the same seed gives the same game where the players keep to it,
+            whatever is played beside it.
     """
     players: dict[Speaker, Player] = {"manipulator": manipulator, "partner": partner}
-    draws = random.Random(f"make me say\n{seed}")
-    turns = [Turn("partner", rules.opening)]
-    who: Speaker = "partner"
-    guess: str | None = None
-    over, why = False, ""
-    try:
-        while len(turns) < 2 * rules.turns and not (rules.until_said and words.said(turns[-1].text, rules.codeword)):
-            who = SPEAKERS[(len(turns) - 1) % 2]
-            turns.append(Turn(who, players[who].reply(_seen(turns, who, rules), draws.getrandbits(31))))
-        over, who = True, "partner"
-        guess = partner.reply([*_seen(turns, who, rules), Turn("user", rules.question)], draws.getrandbits(31))
-    except SelfawareError as error:
-        why = f"{who}: {error}"
-    if guess is not None and not any(c.isalpha() for c in guess):
-        why = f"partner: guess {guess!r} has no letter; a word is needed. Ask for one word, or allow longer replies."
-    said = [(turn.role, turn.text) for turn in turns]
-    outcome = words.outcome(said, None if why else guess, rules.codeword) if over else None
-    return Transcript(tuple(turns), guess, outcome, rules.codeword, manipulator.name, partner.name, seed, why)
+    boards = [_Board(rules, seed) for rules, seed in games]
+    while any(board.waits for board in boards):
+        for who in SPEAKERS:
+            asked = [board for board in boards if board.waits == who]
+            heard = _replies(players[who], [board.seen() for board in asked])
+            for board, said in zip(asked, heard, strict=True):
+                board.hear(said)
+    return [board.transcript(manipulator.name, partner.name) for board in boards]
+
+
+def _replies(player: Player, asked: Sequence[tuple[list[Turn], int]]) -> list[str | SelfawareError]:
+    """What it says in every dialogue, or what kept it from saying it; at once where it can."""
+    if isinstance(player, Local) and len(asked) > 1:
+        try:
+            return list(player.replies(asked))
+        except SelfawareError:
+            pass  # some dialogue can't be answered: one by one shows which
+    found: list[str | SelfawareError] = []
+    for messages, seed in asked:
+        try:
+            found.append(player.reply(messages, seed))
+        except SelfawareError as error:
+            found.append(error)
+    return found
+
+
+class _Board:
+    """A game under way: whom it waits for, and what that player sees.
+
+    Attributes:
+        waits: who speaks next; none where the game has ended.
+    """
+
+    def __init__(self, rules: Rules, seed: int) -> None:
+        self.rules, self.seed, self.draws = rules, seed, random.Random(f"make me say\n{seed}")
+        self.turns = [Turn("partner", rules.opening)]
+        self.guess: str | None = None
+        self.over, self.why = False, ""
+        self.waits: Speaker | None = None
+        self._next()
+
+    def _next(self) -> None:
+        said = self.rules.until_said and words.said(self.turns[-1].text, self.rules.codeword)
+        self.over = len(self.turns) >= 2 * self.rules.turns or said
+        self.waits = "partner" if self.over else SPEAKERS[(len(self.turns) - 1) % 2]
+
+    def seen(self) -> tuple[list[Turn], int]:
+        """What whoever it waits for sees, and the seed of the reply."""
+        who: Speaker = self.waits or "partner"
+        asked = [Turn("user", self.rules.question)] if self.over else []
+        return [*_seen(self.turns, who, self.rules), *asked], self.draws.getrandbits(31)
+
+    def hear(self, said: str | SelfawareError) -> None:
+        """The reply that it has waited for, or the failure that ends it."""
+        who: Speaker = self.waits or "partner"
+        if isinstance(said, SelfawareError):
+            self.why, self.waits = f"{who}: {said}", None
+        elif self.over:
+            self.guess, self.waits = said, None
+            if not any(c.isalpha() for c in said):
+                self.why = f"partner: guess {said!r} has no letter; a word is needed. Ask for one word, or allow longer replies."
+        else:
+            self.turns.append(Turn(who, said))
+            self._next()
+
+    def transcript(self, manipulator: str, partner: str) -> Transcript:
+        """The game as it was played."""
+        said = [(turn.role, turn.text) for turn in self.turns]
+        outcome = words.outcome(said, None if self.why else self.guess, self.rules.codeword) if self.over else None
+        return Transcript(
+            tuple(self.turns), self.guess, outcome, self.rules.codeword, manipulator, partner, self.seed, self.why
+        )
 
 
 def _seen(turns: Sequence[Turn], by: Speaker, rules: Rules) -> list[Turn]:
@@ -187,12 +247,21 @@ class Local:
         Raises:
             BadModel: the model cannot be asked so, or the dialogue outgrows its context.
         """
-        tokenizer, sampling = self.model.tokenizer, replace(self.sampling, samples=1, seed=seed)
-        text = dialogue_text(tokenizer, messages, self.template, self.model.system_role)
-        prompt = encode(tokenizer, text, self.template)
+        return self.replies([(messages, seed)])[0]
+
+    def replies(self, asked: Sequence[tuple[Sequence[Turn], int]]) -> list[str]:
+        """One reply to each dialogue, drawn by its own seed, as `reply` would give it.
+
+        Raises:
+            BadModel: as there, of any of them.
+        """
+        tokenizer, sampling = self.model.tokenizer, replace(self.sampling, samples=1, seed=0)
+        texts = [dialogue_text(tokenizer, messages, self.template, self.model.system_role) for messages, _ in asked]
+        prompts = [encode(tokenizer, text, self.template) for text in texts]
         with self.edit():
-            [(written,)] = sample(self.model, [prompt], [f"turn {len(messages)}"], sampling)
+            keys = [f"turn {len(messages)}, seed {seed}" for messages, seed in asked]
+            written = [text for (text,) in sample(self.model, prompts, keys, sampling)]
         if self.template == "raw":
-            return _NEXT_LINE.split(written.strip(), maxsplit=1)[0].strip()
+            return [_NEXT_LINE.split(text.strip(), maxsplit=1)[0].strip() for text in written]
         mark = next_turn(tokenizer)
-        return (written.partition(mark)[0] if mark else written).strip()
+        return [(text.partition(mark)[0] if mark else text).strip() for text in written]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from selfaware.errors import BadData, BadModel
-from selfaware.games import Local, Rules, Scripted, play
+from selfaware.games import Local, Rules, Scripted, play, play_all
 from selfaware.interventions.base import Constant, Intervention
 from selfaware.models.fake import Fake, fake, tokenizer
 from selfaware.models.hf import Model
@@ -139,7 +139,7 @@ SEEN = (
 
 def test_a_dialogue_in_raw_text_is_lines() -> None:
     got = dialogue_text(tokenizer("gpt2"), SEEN, "raw")
-    assert got == "Be brief.\nUser: Hello.\nYou: Hi, you.\nUser: a b\nYou:"
+    assert got == "Be brief.\nPartner: Hello.\nYou: Hi, you.\nPartner: a b\nYou:"
 
 
 @pytest.mark.parametrize(
@@ -206,9 +206,9 @@ def test_a_model_plays_the_same_game_under_the_same_seed(kind: Fake, template: s
 @pytest.mark.parametrize(
     ("template", "written", "kept"),
     [
-        ("raw", " Gold, I say.\nUser: And?", "Gold, I say."), ("raw", "\n\nGold.", "Gold."), ("raw", "Gold. User: And?", "Gold."),
-        ("raw", " Gold. You: And?", "Gold."), ("raw", "\nUser: And?", ""), ("raw", "", ""), ("raw", "ThankYou all", "ThankYou all"),
-        ("chat", "Gold,\nI say.\n<|user|>And?", "Gold,\nI say."), ("chat", "<|user|>", ""), ("chat", " Gold. User: x", "Gold. User: x"),
+        ("raw", " Gold, I say.\nPartner: And?", "Gold, I say."), ("raw", "\n\nGold.", "Gold."), ("raw", "Gold. Partner: And?", "Gold."),
+        ("raw", " Gold. You: And?", "Gold."), ("raw", "\nPartner: And?", ""), ("raw", "", ""), ("raw", "ThankYou all", "ThankYou all"),
+        ("chat", "Gold,\nI say.\n<|user|>And?", "Gold,\nI say."), ("chat", "<|user|>", ""), ("chat", " Gold. Partner: x", "Gold. Partner: x"),
     ],
 )  # fmt: skip
 def test_where_a_reply_is_cut(template: str, written: str, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,12 +217,31 @@ def test_where_a_reply_is_cut(template: str, written: str, kept: str, monkeypatc
 
 
 def test_it_asks_for_one_sample_of_the_seed_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    got: list[Sampling] = []
-    monkeypatch.setattr("selfaware.games.sample", lambda *args: got.append(args[3]) or [("x",)])
+    got: list[tuple[list[str], Sampling]] = []
+    monkeypatch.setattr("selfaware.games.sample", lambda *args: got.append(args[2:]) or [("x",)])
     Local(model("llama"), "chat", Sampling(samples=9, max_new_tokens=5, temperature=0.5, seed=8)).reply(
         [Turn("user", "a")], 3
     )
-    assert got == [Sampling(samples=1, max_new_tokens=5, temperature=0.5, seed=3)]
+    assert got == [(["turn 1, seed 3"], Sampling(samples=1, max_new_tokens=5, temperature=0.5, seed=0))]
+
+
+@pytest.mark.parametrize("until_said", [True, False])
+def test_games_side_by_side_are_those_played_alone(until_said: bool) -> None:
+    local = Local(model("llama"), "chat", SHORT)
+    games = [
+        (Rules(word, opening, "Which word?", turns, until_said=until_said), seed)
+        for seed, (word, opening, turns) in enumerate([("ring", "Hello.", 3), ("bark", "My bark!", 4), ("gold", "Hi.", 1), ("ring", "Well.", 4)])
+    ]  # fmt: skip
+    assert play_all(local, local, games) == [play(local, local, rules, seed) for rules, seed in games]
+    assert play_all(local, local, []) == []
+
+
+def test_one_failed_game_leaves_the_others_be() -> None:
+    small = Local(fake("llama", context=64), "chat", SHORT)
+    games = [(replace(RULES, opening=text, turns=1), at) for at, text in enumerate(("Hello.", "word " * 90, "Well."))]
+    found = play_all(small, small, games)
+    assert "holds 64" in found[1].why
+    assert [found[0], found[2]] == [play(small, small, *games[0]), play(small, small, *games[2])]
 
 
 def test_an_edit_is_on_while_its_player_replies_and_no_longer() -> None:

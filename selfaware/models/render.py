@@ -11,7 +11,7 @@ from selfaware.types import Prompt, Question, Template, Turn
 
 Ids = tuple[int, ...]
 
-MARKS = {"user": "User:", "assistant": "You:"}
+MARKS = {"user": "Partner:", "assistant": "You:"}
 """What begins a turn's line in raw text."""
 
 
@@ -71,7 +71,7 @@ def _chat(tokenizer: Any, messages: list[dict[str, str]], open_reply: bool = Tru
 def dialogue_text(tokenizer: Any, turns: Sequence[Turn], template: Template, system_role: bool = True) -> str:
     """A dialogue as the model's text, up to where its next reply begins.
 
-    `raw` is the system text and a line for each turn, after `User:` or `You:`; `chat` is the tokenizer's chat template,
+    `raw` is the system text and a line for each turn, after `Partner:` or `You:`; `chat` is the tokenizer's chat template,
     with neighbours of one role joined, as most templates want roles to alternate. System text goes to the user's first
     turn where the model has no system role, and stands as a user's turn where the model spoke first.
 
