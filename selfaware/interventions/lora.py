@@ -19,7 +19,8 @@ class Lora:
     """y + (alpha / R) · B(A x) on each linear module of `site`.
 
     Attributes:
-        site: `all-linear`, a part such as `15.mlp` (the linear modules inside), or one module, `15.mlp.down_proj`.
+        site: `all-linear`, a part such as `15.mlp` (the linear modules inside), one module, `15.mlp.down_proj`, or a part of several
+            blocks, `10-19.mlp`.
         rank: R.
         alpha: the numerator of the scale.
         rank_stabilised: True divides alpha by √R (Kalajdzievski 2023), False by R (Hu et al. 2021).

@@ -1,5 +1,6 @@
 """Sites to modules: names, widths, linear parts, which names are one place. Knows blocks, no tokenizer and no text."""
 
+import re
 from collections.abc import Callable
 from typing import Any, final
 
@@ -72,14 +73,22 @@ class Sites:
         return Site(site.block, "mlp.residual") if site.part in POST_NORMS and "mlp" in parts else site
 
     def linears(self, where: str) -> tuple[Site, ...]:
-        """The linear modules that a LoRA at `where` goes on: `all-linear`, a linear module, or all those inside a part.
+        """The linear modules that a LoRA at `where` goes on: `all-linear`, a linear module, all those inside a part, or inside it in several blocks.
+
+        Args:
+            where: `10-19` are the blocks 10 to 19, `10-19.mlp` their MLPs.
 
         Raises:
             UnknownName: no such site.
-            BadModel: a site without a linear module.
+            BadModel: a site without a linear module, or blocks that run backwards.
         """
         if where == "all-linear":
             return tuple(s for b in range(len(self.blocks)) for s in self.linears(str(b)))
+        if several := re.fullmatch(r"(\d+)-(\d+)(\..+)?", where.strip()):
+            first, last, part = int(several[1]), int(several[2]), several[3] or ""
+            if last < first:
+                raise BadModel(f"site {where}: blocks {first} to {last}; the lower one comes first. Write {last}-{first}{part}.")
+            return tuple(s for b in range(first, last + 1) for s in self.linears(f"{b}{part}"))
         site = Site.parse(where)
         module = self.module(site)
         dotted = [(site.part, module)] if isinstance(module, nn.Linear) else [

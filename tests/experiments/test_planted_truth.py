@@ -228,10 +228,21 @@ class TestWhereItActs:
         assert got["same-profile"] != "yes"
 
 
+    def test_a_gate_that_is_shut_on_neutral_text_hides_its_direction(
+        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain
+    ) -> None:
+        """Read off neutral text the direction comes out turned round, and moves answers the other way."""
+        more = {"every": "1", "doublings": "5", "weakest": "0.005", "items": "12"}
+        got, page = answers(monkeypatch, bench, toy, "where-it-acts", planting("turning", STRONG), **more)
+        told = {v.claim: v for v in page.verdicts}
+        assert got["same-profile"] != "yes", told["same-profile"]
+
+
 class TestDomainLocality:
+    @pytest.mark.parametrize("gate", UNIT)
     @pytest.mark.parametrize(("alike", "answer"), [(0.0, "yes"), (0.9, "no")])
     def test_directions_as_planted(
-        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, alike: float, answer: str
+        self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, alike: float, answer: str, gate: Gate
     ) -> None:
         """Toy's direction, and for the other domain one that has that cosine with it."""
         own = toy.questions("choices", "train")
@@ -242,7 +253,7 @@ class TestDomainLocality:
                 other = random_direction(model, 7)
                 other = other - (other @ v) * v
                 v = alike * v + (1 - alike**2) ** 0.5 * other / other.norm()
-            return planting("constant", STRONG, 0.005, lambda *_: v)(self, model, examples, *rest)
+            return planting(gate, STRONG, 0.005, lambda *_: v)(self, model, examples, *rest)
 
         got, page = answers(monkeypatch, bench, toy, "domain-locality", fit, beside="near_or_far", draws="500")
         told = {v.claim: v for v in page.verdicts}

@@ -384,6 +384,12 @@ def test_a_lora_goes_on_linear_modules() -> None:
     assert [str(s) for s in m.linears("2.mlp.down_proj")] == ["2.mlp.down_proj"]
     assert len(m.linears("2")) == 7
     assert len(m.linears("all-linear")) == 28
+    assert m.linears("1-2") == (*m.linears("1"), *m.linears("2"))
+    assert [str(s) for s in m.linears("0-1.mlp.down_proj")] == ["0.mlp.down_proj", "1.mlp.down_proj"]
+    with pytest.raises(UnknownName, match="4 blocks"):
+        m.linears("2-9")
+    with pytest.raises(BadModel, match="lower one comes first"):
+        m.linears("2-1")
     with pytest.raises(BadModel, match="no linear module"):
         m.linears("2.mlp.residual")
     with pytest.raises(BadModel, match="no linear module"):
