@@ -37,7 +37,8 @@ class Training:
             over the two options, l = mean log-probability per token.
         beta: β of `contrast`, per nat.
         learning_rate: AdamW's, after a warm-up over the first tenth of the steps; falls linearly to zero.
-        batch: groups in a step; each shows one of its option orders, drawn by the seed.
+        batch: groups in a step; each shows one of its option orders, drawn by the seed. Groups named `record/…` are versions of one record
+            and follow each other.
         clip: largest gradient norm.
         template: how the prompt is written.
         shuffle_labels: True draws the option to train towards at random for each group: the control in which there
@@ -188,11 +189,19 @@ Batch = list[tuple[Question, Polarity]]
 def _plan(groups: dict[str, list[Question]], training: Training, run: Run) -> list[Batch]:
     rng = random.Random(run.seed)
     flip = {g: training.shuffle_labels and rng.random() < 0.5 for g in sorted(groups)}
+    # Groups that are versions of one record (`record/with`, `record/without`) stand side by side, in one option order: what
+    # they have in common cancels within a step, and what is left is what tells them apart.
+    records: dict[str, list[str]] = {}
+    for name in sorted(groups):
+        records.setdefault(name.partition("/")[0], []).append(name)
     drawn: Batch = []
     for _ in range(training.epochs):
-        names = sorted(groups)
-        rng.shuffle(names)
-        drawn += [(rng.choice(groups[name]), _flipped(run.polarity, flip[name])) for name in names]
+        order = list(records)
+        rng.shuffle(order)
+        for record in order:
+            versions = records[record]
+            at = rng.choice(range(len(groups[versions[0]])))
+            drawn += [(groups[name][at % len(groups[name])], _flipped(run.polarity, flip[name])) for name in versions]
     return [drawn[i : i + training.batch] for i in range(0, len(drawn), training.batch)]
 
 

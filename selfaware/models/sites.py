@@ -87,7 +87,9 @@ class Sites:
         if several := re.fullmatch(r"(\d+)-(\d+)(\..+)?", where.strip()):
             first, last, part = int(several[1]), int(several[2]), several[3] or ""
             if last < first:
-                raise BadModel(f"site {where}: blocks {first} to {last}; the lower one comes first. Write {last}-{first}{part}.")
+                raise BadModel(
+                    f"site {where}: blocks {first} to {last}; the lower one comes first. Write {last}-{first}{part}."
+                )
             return tuple(s for b in range(first, last + 1) for s in self.linears(f"{b}{part}"))
         site = Site.parse(where)
         module = self.module(site)

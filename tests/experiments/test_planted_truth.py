@@ -227,7 +227,6 @@ class TestWhereItActs:
         got, _ = answers(monkeypatch, bench, toy, "where-it-acts", fit, **more)
         assert got["same-profile"] != "yes"
 
-
     def test_a_gate_that_is_shut_on_neutral_text_hides_its_direction(
         self, monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain
     ) -> None:

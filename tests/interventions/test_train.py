@@ -1,6 +1,7 @@
 """The training loop: it learns what is planted, repeats itself, and says when it fails."""
 
 import math
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from selfaware.errors import BadData, FitFailed, UnknownName
+from selfaware.interventions import train
 from selfaware.interventions.base import Intervention, LowRank
 from selfaware.interventions.lora import Lora
 from selfaware.interventions.steer import Vector
@@ -201,3 +203,37 @@ def test_the_schedule_rises_and_falls() -> None:
     assert shares == [*shares[:2], *sorted(shares[2:], reverse=True)]
     assert 0 < shares[-1] < 0.1
     assert schedule(0, 1, 0.1) == 1.0
+
+
+# what stands in a step ------------------------------------------------------------------------------------------------
+
+
+def plan(examples: list[Question], seed: int = 3, **changes: Any) -> list[train.Batch]:
+    """The batches of a run."""
+    training = replace(FAST, epochs=2, **changes)
+    run = train.Run(Intervention({}, "answer"), "high", seed)
+    return train._plan(train._groups(examples, training), training, run)
+
+
+def test_versions_of_a_record_follow_each_other_in_one_option_order() -> None:
+    rows = [replace(q, id=f"{q.id}/{v}", group=f"{q.group}/{v}") for v in ("with", "without") for q in planted()]
+    batches = plan(rows)
+    assert [len(b) for b in batches] == [4] * 8
+    for batch in batches:
+        for (one, _), (two, _) in zip(batch[::2], batch[1::2], strict=True):
+            assert (one.group, two.group) == (f"{one.family}/with", f"{one.family}/without")
+            assert one.high == two.high
+    for half in (batches[:4], batches[4:]):
+        assert sorted(q.group for b in half for q, _ in b) == sorted({q.group for q in rows})
+    assert {q.high for b in batches for q, _ in b} == {0, 1}
+
+
+def test_records_of_one_version_are_drawn_one_by_one() -> None:
+    """The order that a seed gives plain rows: shuffled names, and for each one of its option orders."""
+    rng, groups = random.Random(3), train._groups(planted(), FAST)
+    drawn = []
+    for _ in range(2):
+        names = sorted(groups)
+        rng.shuffle(names)
+        drawn += [name for name in names if rng.choice(groups[name]) is not None]
+    assert [q.group for batch in plan(planted()) for q, _ in batch] == drawn
