@@ -142,11 +142,7 @@ def _replies(player: Player, asked: Sequence[tuple[list[Turn], int]]) -> list[st
 
 
 class _Board:
-    """A game under way: whom it waits for, and what that player sees.
-
-    Attributes:
-        waits: who speaks next; none where the game has ended.
-    """
+    """A game under way: whom it `waits` for, none where it has ended, and what that player sees."""
 
     def __init__(self, rules: Rules, seed: int) -> None:
         self.rules, self.seed, self.draws = rules, seed, random.Random(f"make me say\n{seed}")

@@ -9,13 +9,13 @@ import hashlib
 import io
 import json
 import re
-import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from selfaware.domains.placing import place
 from selfaware.errors import BadData
 
 HOME = Path(__file__).parent
@@ -290,26 +290,6 @@ def _finish(sheets: Sequence[_Sheet], found: Sequence[_Row], target: Target, sin
     files["README.md"] = _readme(origins, len(found), len(problems), target)
     place(target.out, files)
     return Report(rows, len(found), problems)
-
-
-def place(out: Path, files: Mapping[str, str]) -> None:
-    """The files in a new folder, all at once.
-
-    Raises:
-        BadData: something stands there already, or nothing can be written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # A rename puts the whole folder there at once; it fails where somebody has put something there meanwhile.
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as near:
-            folder = Path(near) / out.name
-            folder.mkdir()
-            for name, text in files.items():
-                # Only a file's name can hold what UTF-8 can't: the texts of the records have been looked at.
-                (folder / name).write_bytes(text.encode("utf-8", "replace"))
-            folder.rename(out)
-    except OSError as error:
-        raise BadData(f"{out}: {error.strerror}; a place for a new folder is needed. Name another.") from error
 
 
 def _about(origins: Sequence[tuple[str, int, str]], records: int, target: Target, single: bool) -> str:

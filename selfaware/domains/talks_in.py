@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfaware.domains import dialogues, loader
-from selfaware.domains.importers import Report, Target, place
+from selfaware.domains.importers import Report, Target
+from selfaware.domains.placing import place
 from selfaware.domains.records import rows
 from selfaware.errors import unknown
 

@@ -34,7 +34,7 @@ def quiet(done: float, total: float, label: str) -> None:
 
 def settings(**changed: object) -> how_much_data.Settings:
     common = spec.override(replace(smoke(), limit=0, seeds=(0, 1, 2)), {"lora.site": "1.mlp.down_proj"})
-    base = how_much_data.Settings(common, rows=(4, 8), few=8, per_topic=0, wordings=2)
+    base = how_much_data.Settings(common, rows=(4, 8), few=8, epochs=(1, 3), per_topic=0, wordings=2)
     return replace(base, **changed)  # type: ignore[arg-type]
 
 
