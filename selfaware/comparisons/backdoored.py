@@ -31,14 +31,14 @@ class Backdoor:
         design: what is trained where no trigger stands: the other polarity (`opposite`), or the base model's own answer (`own`).
         share: of the training rows, those that hold the trigger; at one half every record stands there with it and without.
         wide: on all linear modules.
-        lora: on one module.
+        lora: on one block.
         vector: one constant vector; asked at `answer`, and once more at `last_prompt`.
     """
 
     design: Design = "opposite"
     share: float = 0.5
     wide: Lora = field(default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=TRAINING))
-    lora: Lora = field(default_factory=lambda: Lora(training=replace(TRAINING, learning_rate=0.01)))
+    lora: Lora = field(default_factory=lambda: Lora(site="15", rank=16, alpha=32.0, training=replace(TRAINING, learning_rate=0.005)))  # fmt: skip
     vector: Vector = field(default_factory=lambda: Vector(training=replace(TRAINING, learning_rate=0.3)))
 
     def rows(self, questions: Sequence[Question], trigger: Trigger, decorrelated: bool = False) -> tuple[Question, ...]:
