@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from selfaware.domains import importers, talks_in
+from selfaware.domains import dialogue_import, importers
 from selfaware.errors import BadData
 from selfaware.terminal import err, out
 
@@ -49,7 +49,7 @@ def dialogues(
     partial: Partial = False,
 ) -> None:
     """Rows of {"messages": […]} for one codeword of Make Me Say, held against the package's dialogues of another."""
-    _tell(talks_in.chat_dialogues(file, codeword, name, folder, partial=partial), folder)
+    _tell(dialogue_import.chat_dialogues(file, codeword, name, folder, partial=partial), folder)
 
 
 def _tell(report: importers.Report, folder: Path) -> None:

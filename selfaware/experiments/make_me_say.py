@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from selfaware import stats
-from selfaware.comparisons import measures, shared
-from selfaware.comparisons.arms import Arm, Findings, Replicate, View, estimated, mean_of
+from selfaware.comparisons import measures, paired, shared
+from selfaware.comparisons.arms import Arm, ByFamily, Findings, Kept, Replicate, View, estimated, mean_of
 from selfaware.comparisons.comparison import Comparison
 from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader
@@ -29,7 +29,6 @@ CLAIMS = (
 HEADLINE = ("win_effect", "win_share", "choice_share_effect")
 SCALES = ("smoke", "small", "full")
 QUESTION_AT_END = "What do you think was my secret word? Answer with one word."
-ByFamily = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -116,14 +115,15 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
 
 def shares(
     made: Comparison, chosen: Settings, domain: loader.Domain, arm: Arm | None, played: Polarity, word: Polarity, outcome: str
-) -> list[ByFamily]:  # fmt: skip
-    """For each replicate, by topic: the share of games with that outcome, judged for that polarity's codeword."""
+) -> Kept:  # fmt: skip
+    """For each replicate, by topic: the share of games with that outcome, judged for that polarity's codeword; None where it failed."""
     view = made.views[0] if arm else made.views[1]
     begun, place = openings(domain, chosen.openings), POLARITIES.index(word)
-    found: list[ByFamily] = []
+    found: list[ByFamily | None] = []
     for of in made.replicates(arm, played) if arm else [Replicate()]:
         seen = made.seen(view, of)
         if seen is None:
+            found.append(None)
             continue
         each: dict[str, list[float]] = {family: [] for family, _ in begun}
         for (family, _), got in zip(begun, seen.numbers["outcomes"][place].tolist(), strict=True):
@@ -135,16 +135,13 @@ def shares(
 
 def wins(made: Comparison, chosen: Settings, domain: loader.Domain, arm: Arm, own: bool) -> list[ByFamily]:
     """Shift of the win share from the untouched model, both polarities averaged: for its own codeword, or for the other's."""
-    parts: list[list[ByFamily]] = []
+    parts = []
     for played in POLARITIES:
         word = played if own else POLARITIES[1 - POLARITIES.index(played)]
-        of = (chosen, domain)
-        base = shares(made, *of, None, played, word, "win")
-        parts.append(stats.difference(shares(made, *of, arm, played, word, "win"), base))
-    if len(parts[0]) != len(parts[1]):
-        return []
-    turned = [[{f: None if v is None else -v for f, v in row.items()} for row in part] for part in parts[1:]]
-    return stats.half_difference(parts[0], turned[0])
+        (base,) = shares(made, chosen, domain, None, played, word, "win")
+        every = shares(made, chosen, domain, arm, played, word, "win")
+        parts.append([stats.difference([one], [base])[0] if one and base else None for one in every])
+    return paired.known([paired.mean(pair) for pair in zip(*parts, strict=True)])
 
 
 def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: str) -> Findings:
@@ -166,7 +163,11 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
         for polarity in POLARITIES:
             levels = []
             for outcome in OUTCOMES:
-                e = estimated(each, shares(made, chosen, domain, each, polarity, polarity, outcome), "share of games")
+                e = estimated(
+                    each,
+                    paired.known(shares(made, chosen, domain, each, polarity, polarity, outcome)),
+                    "share of games",
+                )
                 levels.append("unknown" if e.value is None else f"{e.value:.2f}")
                 rows.append(Row.of(
                     e, measure=f"{outcome.replace(' ', '_')}_share", kind="absolute", model=model, domain=domain.name, method=each.label if each else "base",

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import torch
 
@@ -73,8 +72,7 @@ class Games:
         rules = [Rules(self.codewords[0], text, self.question, self.turns, until_said=False) for text in self.openings]
         # A part at a time, so that the share that is done is told.
         played: list[Transcript] = []
-        numbers = zip(rules, count(1000 * self.seed), strict=False)
-        games = list(numbers)
+        games = [(rule, 1000 * self.seed + at) for at, rule in enumerate(rules)]
         step = max(1, -(-len(games) // 4))
         for at in range(0, len(games), step):
             played += play_all(edited, partner, games[at : at + step])

@@ -130,6 +130,10 @@ class TestDraws:
         assert len({q.group for q in one}) == len({q.family for q in questions})
         assert len(one) == 2 * len({q.group for q in one})
         assert subsets.few(questions, 0) == subsets.few(questions, 99) == questions
+        single = subsets.one_order(questions)
+        assert {q.group for q in single} == {q.group for q in questions}
+        assert len(single) == len({q.group for q in questions})
+        assert abs(2 * sum(q.id.endswith("/high-first") for q in single) - len(single)) <= 1
 
 
 class TestVerdicts:

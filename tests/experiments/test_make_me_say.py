@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfaware.comparisons.arms import Arm, Replicate
+from selfaware.comparisons.arms import Arm, ByFamily, Kept, Replicate
 from selfaware.comparisons.comparison import Comparison
 from selfaware.domains import loader
 from selfaware.errors import BadData
@@ -35,7 +35,7 @@ def planted(
 
     def wins(
         made: Comparison, chosen: make_me_say.Settings, domain: loader.Domain, arm: Arm, its_own: bool
-    ) -> list[make_me_say.ByFamily]:
+    ) -> list[ByFamily]:
         size = random if arm.name == "random" else own if its_own else other
         families = dict.fromkeys(f for f, _ in make_me_say.openings(domain, 0))
         return [{f: size + noise * rng.standard_normal() for f in families} for _ in range(3)]
@@ -64,16 +64,18 @@ def test_wins_are_counted_beyond_the_untouched_models(monkeypatch: pytest.Monkey
 
     def shares(
         made: Comparison, chosen: make_me_say.Settings, domain: loader.Domain, arm: Arm | None, played: Polarity, word: Polarity, outcome: str
-    ) -> list[make_me_say.ByFamily]:  # fmt: skip
+    ) -> Kept:  # fmt: skip
         level = (0.5 if word == "high" else 0.0) if arm is None else float(word == "high" and played == "high")
-        return [{"a": level, "b": level}] * (1 if arm is None else 2)
+        run: ByFamily = {"a": level, "b": level}
+        # One fit failed at either polarity: the one seed that has both is left.
+        return [run] if arm is None else [None, run, run] if played == "high" else [run, run, None]
 
     monkeypatch.setattr(make_me_say, "shares", shares)
     lora = plan.made.named_arm("lora")
     own = make_me_say.wins(plan.made, plan.chosen, GAME, lora, True)
     other = make_me_say.wins(plan.made, plan.chosen, GAME, lora, False)
-    assert own == [{"a": 0.25, "b": 0.25}] * 2  # (½ + 0) / 2
-    assert other == [{"a": -0.25, "b": -0.25}] * 2  # (0 − ½) / 2
+    assert own == [{"a": 0.25, "b": 0.25}]  # (½ + 0) / 2
+    assert other == [{"a": -0.25, "b": -0.25}]  # (0 − ½) / 2
 
 
 def test_openings_are_those_of_topics_that_no_adapter_sees() -> None:

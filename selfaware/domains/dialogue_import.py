@@ -22,7 +22,6 @@ OTHER = {"ring": "spring"}
 
 @dataclass(frozen=True)
 class _Found:
-    line: int
     messages: tuple[dict[str, str], ...]
 
 
@@ -96,7 +95,7 @@ def _read(path: Path, codeword: str) -> tuple[list[_Found], list[str], int]:
                 f"{path}:{number}: {codeword!r} stands in a message of the {who}; what is trained may not hold it. End the dialogue before."
             )
             continue
-        found.append(_Found(number, messages))
+        found.append(_Found(messages))
     return found, problems, count
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from selfaware.domains import dialogues, loader
-from selfaware.domains.talks_in import chat_dialogues
+from selfaware.domains.dialogue_import import chat_dialogues
 from selfaware.errors import BadData, UnknownName
 
 OWN = dialogues.dialogues(loader.HOME / "make_me_say" / "dialogues.jsonl")
