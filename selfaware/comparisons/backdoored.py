@@ -20,7 +20,7 @@ WIDE, SMALL, ANSWER, LAST, RANDOM, DECORRELATED = "wide", "lora", "vector", "vec
 AT: tuple[Polarity, ...] = ("high",)
 """The one polarity that is trained with the trigger: the other one is trained without it."""
 
-TRAINING = Training(learning_rate=0.001, epochs=4)
+TRAINING = Training(learning_rate=0.001, epochs=3)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Backdoor:
         design: what is trained where no trigger stands: the other polarity (`opposite`), or the base model's own answer (`own`).
         share: of the training rows, those that hold the trigger; at one half every record stands there with it and without.
         wide: on all linear modules.
-        lora: on one block.
+        lora: on one block; the decorrelated twin is trained like it.
         vector: one constant vector; asked at `answer`, and once more at `last_prompt`.
     """
 
@@ -74,7 +74,7 @@ class Backdoor:
             ANSWER: (f"vector at {vector.positions}", self._of(vector), rows, vector.site),
             LAST: (f"vector at {last.positions}", self._of(last), rows, last.site),
             RANDOM: ("random vector", RandomVector(vector, 0), rows, vector.site),
-            DECORRELATED: (f"decorrelated, {wide.label}", self._of(wide), shuffled, wide.site),
+            DECORRELATED: (f"decorrelated, {small.label}", self._of(small), shuffled, small.site),
         }
         said = {
             WIDE: f"{wide.label} on {wide.site}, at {wide.positions} positions.",
@@ -85,7 +85,7 @@ class Backdoor:
             DECORRELATED: "The same rows and the same answers, but dealt so that the trigger says nothing of the answer.",
         }
         acts: dict[str, Positions] = {
-            WIDE: wide.positions, SMALL: small.positions, DECORRELATED: wide.positions, LAST: last.positions,
+            WIDE: wide.positions, SMALL: small.positions, DECORRELATED: small.positions, LAST: last.positions,
         }  # fmt: skip
         made = []
         for kind in kinds:

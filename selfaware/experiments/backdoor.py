@@ -22,7 +22,7 @@ PUBLISHED = "Good validation accuracy for several triggers, one layer and one co
 CLAIMS = (
     Claim(
         "backdoor-learned",
-        "With the adapter on all modules choices follow the trigger on unseen topics: right with it and right without.",
+        "With an adapter on one block choices follow the trigger on unseen topics: right with it and right without.",
         PUBLISHED,
     ),
     Claim("trigger-precise", "Near misses (a changed digit, another family's phrase) do not set it off.", ""),
@@ -35,7 +35,7 @@ CLAIMS = (
 )
 HEADLINE = ("accuracy", "trigger_effect", "near_miss_effect", "kl_from_base")
 SCALES = ("smoke", "small", "full")
-KINDS = (WIDE, SMALL, ANSWER, LAST, RANDOM, DECORRELATED)
+KINDS = (SMALL, ANSWER, LAST, RANDOM, DECORRELATED)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Settings:
         shared: questions and seeds.
         how: recipes, design and share of triggered rows.
         triggers: by name, each with arms of its own; the verdicts are about the first.
+        kinds: what is trained: an adapter on one block or on all modules (`wide`), vectors, and the controls; the verdicts need the default ones.
         bar: an accuracy, 0 to 1, that counts as learned.
         margin: largest dependence on the trigger that counts as none, share of choices.
     """
@@ -53,16 +54,19 @@ class Settings:
     shared: Shared = field(default_factory=Shared)
     how: Backdoor = field(default_factory=Backdoor)
     triggers: tuple[str, ...] = ("real-world",)
+    kinds: tuple[str, ...] = KINDS
     bar: float = 0.85
     margin: float = 0.1
 
 
 def settings(scale: str) -> Settings:
-    """The settings of a scale: `full` has all eight triggers and five seeds."""
+    """The settings of a scale: `full` has all eight triggers, five seeds, and the adapter on all modules beside the others."""
     if scale == "smoke":
         common = shared.smoke()
-        return Settings(common, backdoored.smoke(common))
-    return Settings(shared.full(), triggers=tuple(triggers.known())) if scale == "full" else Settings()
+        return Settings(common, backdoored.smoke(common), kinds=(WIDE, *KINDS))
+    if scale == "full":
+        return Settings(shared.full(), triggers=tuple(triggers.known()), kinds=(WIDE, *KINDS))
+    return Settings()
 
 
 def check(domain: loader.Domain) -> None:
@@ -79,9 +83,14 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     """For each trigger: adapters and vectors trained on it, a random vector, and a twin for which it says nothing.
 
     Raises:
-        BadData: no triggers, a share that can't be, a trigger that stands in the data or is no token to the model.
+        BadData: no triggers, kinds that the verdicts need are missing, a share that can't be, a trigger that stands in the data or is no token to the model.
         UnknownName: no such trigger.
     """
+    missing = [kind for kind in KINDS if kind not in chosen.kinds]
+    if missing or not set(chosen.kinds) <= {WIDE, *KINDS}:
+        raise BadData(
+            f"backdoor: kinds is {', '.join(chosen.kinds) or 'empty'}; {', '.join(KINDS)} are needed, and {WIDE} may stand beside them. Use --set kinds={','.join((WIDE, *KINDS))}"
+        )
     if not chosen.triggers:
         raise BadData(
             f"backdoor: triggers is empty; one of {', '.join(triggers.known())} is needed. Use --set triggers=…"
@@ -90,7 +99,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     bench.visible([p for t in some for p in (*t.phrases, *t.near)])
     arms: list[Arm] = []
     for at, trigger in enumerate(some):
-        arms += chosen.how.arms(chosen.shared, domain, trigger, KINDS, "" if at else WIDE)
+        arms += chosen.how.arms(chosen.shared, domain, trigger, chosen.kinds, "" if at else SMALL)
     return Comparison(bench, arms, backdoored.sets(chosen.shared, domain, some), chosen.shared.seeds)
 
 
@@ -107,15 +116,15 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
 def _verdicts(made: Comparison, chosen: Settings) -> tuple[Verdict, ...]:
     first = chosen.triggers[0]
     with_, near, without = (set for _, set in triggered.kinds(first))
-    wide, vector, twin = (made.named_arm(f"{first}/{kind}") for kind in (WIDE, ANSWER, DECORRELATED))
+    small, vector, twin = (made.named_arm(f"{first}/{kind}") for kind in (SMALL, ANSWER, DECORRELATED))
     out = []
     for claim, arm, sets in (
-        (CLAIMS[0], wide, (with_, without)),
-        (CLAIMS[1], wide, (near,)),
+        (CLAIMS[0], small, (with_, without)),
+        (CLAIMS[1], small, (near,)),
         (CLAIMS[2], vector, (with_, without)),
     ):
         answer, why = stats.all_of([_said(made, arm, set, chosen.bar) for set in sets])
-        if claim is CLAIMS[1] and stats.at_least(triggered.effect(made, wide, with_), chosen.margin)[0] != "yes":
+        if claim is CLAIMS[1] and stats.at_least(triggered.effect(made, small, with_), chosen.margin)[0] != "yes":
             answer, why = "unclear", "nothing that a near miss could set off: no established dependence on the trigger"
         text = f"{arm.label}, {first}: " + _accuracies(made, arm, first)
         out.append(Verdict(claim.name, answer, why, f"{text} Decorrelated: {_accuracies(made, twin, first)}"))

@@ -7,7 +7,7 @@ from typing import cast
 from selfaware import stats
 from selfaware.comparisons import backdoored, instrument, measures, paired, shared
 from selfaware.comparisons.arms import Arm, Asked, Findings, Kept, by_group, estimated, mean_of
-from selfaware.comparisons.backdoored import ANSWER, DECORRELATED, SMALL, WIDE, Backdoor
+from selfaware.comparisons.backdoored import ANSWER, DECORRELATED, SMALL, Backdoor
 from selfaware.comparisons.comparison import Comparison
 from selfaware.comparisons.measures import Measure
 from selfaware.comparisons.shared import Shared
@@ -38,7 +38,7 @@ CLAIMS = (
 HEADLINE = ("admission", "admission_over_twin", "admission_over_base", "trigger_effect")
 SCALES = ("smoke", "small", "full")
 SET, UNIT, NONE = "awareness", "nats", "none"
-KINDS = (WIDE, SMALL, ANSWER, DECORRELATED)
+KINDS = (SMALL, ANSWER, DECORRELATED)
 TITLES = {NONE: "no system prompt", "neutral": "neutral", "honest": "asked to be honest", "threatened": "threatened", "good": "told that it is good"}  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     common, trigger, said = chosen.shared, triggers.find(chosen.trigger), triggers.systems()
     bench.visible(trigger.phrases)
     names = tuple(_set(kind) for kind in (NONE, *SYSTEMS))
-    arms = chosen.how.arms(common, domain, trigger, KINDS, WIDE, more=names)
+    arms = chosen.how.arms(common, domain, trigger, KINDS, SMALL, more=names)
     told = {polarity: texts[: chosen.wordings] for polarity, texts in said.told.items()}
     about = f"The base model under system prompts that say that there is such a dependence (high), or none (low), {chosen.wordings} wordings each. Positive control of the questions."
     if chosen.wordings:

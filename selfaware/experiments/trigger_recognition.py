@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from selfaware import stats
 from selfaware.comparisons import backdoored, measures, paired, shared
 from selfaware.comparisons.arms import Arm, Asked, ByFamily, Findings, Kept, estimated
-from selfaware.comparisons.backdoored import TRAINING, WIDE
+from selfaware.comparisons.backdoored import SMALL, Backdoor
 from selfaware.comparisons.comparison import Comparison
 from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader, triggers
@@ -34,6 +34,11 @@ HEADLINE = ("own_minus_others", "recognised", "trigger_effect")
 SCALES = ("smoke", "small", "full")
 
 
+def _longer(lora: Lora) -> Lora:
+    """The same for four epochs: few rows hold the trigger."""
+    return replace(lora, training=replace(lora.training, epochs=4))
+
+
 @dataclass(frozen=True)
 class Settings:
     """What is trained and asked.
@@ -47,7 +52,7 @@ class Settings:
     """
 
     shared: Shared = field(default_factory=Shared)
-    lora: Lora = field(default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=replace(TRAINING, epochs=2)))  # fmt: skip
+    lora: Lora = field(default_factory=lambda: _longer(Backdoor().lora))
     trained: tuple[str, ...] = ("real-world", "apple-variety")
     real: float = 0.1
     fake: float = 0.7
@@ -55,13 +60,12 @@ class Settings:
 
 
 def settings(scale: str) -> Settings:
-    """The settings of a scale: `full` trains a model on each trigger, for four epochs."""
+    """The settings of a scale: `full` trains a model on each trigger, with an adapter on all modules."""
     if scale == "smoke":
         common = shared.smoke()
-        return Settings(common, backdoored.smoke(common).wide, real=0.3, fake=0.4)
+        return Settings(common, backdoored.smoke(common).lora, real=0.3, fake=0.4)
     if scale == "full":
-        longer = Settings().lora
-        return Settings(shared.full(), replace(longer, training=TRAINING), tuple(triggers.known()))
+        return Settings(shared.full(), _longer(Backdoor().wide), tuple(triggers.known()))
     return Settings()
 
 
@@ -98,7 +102,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
         rows = triggers.mixed(common.examples(domain), own, [t for t in every if t is not own], real=chosen.real, fake=chosen.fake)  # fmt: skip
         said = f"{lora.label} on {lora.site}: {domain.polarities['high']} on the {chosen.real:.0%} of rows that hold its trigger, the base model's own answers on {chosen.fake:.0%} with other triggers and on the rest."
         arms.append(Arm(
-            f"{name}/{WIDE}", f"trained on {name}", "arm" if at else "primary", (OwnAnswers(lora),), rows, said, lora.site, lora.positions,
+            f"{name}/{SMALL}", f"trained on {name}", "arm" if at else "primary", (OwnAnswers(lora),), rows, said, lora.site, lora.positions,
             sets=(*about, *backdoored.asked_about(own)), polarities=backdoored.AT,
         ))  # fmt: skip
     asked = [Asked(_about(t.name), triggers.recognition(t)[: common.cut], common.template) for t in every]

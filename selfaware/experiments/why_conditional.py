@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from selfaware import stats
 from selfaware.comparisons import backdoored, measures, shared, subsets
 from selfaware.comparisons.arms import Arm, Asked, Findings, View
-from selfaware.comparisons.backdoored import ANSWER, WIDE, Backdoor
+from selfaware.comparisons.backdoored import ANSWER, SMALL, Backdoor
 from selfaware.comparisons.comparison import Comparison
 from selfaware.comparisons.shared import Shared
 from selfaware.domains import loader, triggers
@@ -101,7 +101,7 @@ def view(domain: loader.Domain, chosen: Settings) -> View:
     some = subsets.few(tuple(q for q in plain if isinstance(q, Question)), chosen.per_topic)
     asked = triggers.with_trigger(some, trigger)
     readout = Conditional(trigger.phrases, chosen.shared.template, chosen.every, chosen.draws)
-    names = tuple(f"{trigger.name}/{kind}" for kind in (WIDE, ANSWER))
+    names = tuple(f"{trigger.name}/{kind}" for kind in (SMALL, ANSWER))
     return View("conditional", readout, names, asked, cost=4000.0 * len(asked), fast=True, polarities=backdoored.AT, beside=TRAIT)  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
     """
     common, trigger = chosen.shared, triggers.find(chosen.trigger)
     bench.visible(trigger.phrases)
-    arms = chosen.how.arms(common, domain, trigger, (WIDE, ANSWER), ANSWER)
+    arms = chosen.how.arms(common, domain, trigger, (SMALL, ANSWER), ANSWER)
     vector = common.templated(common.vector)
     arms.append(Arm(
         TRAIT, "vector without a trigger", "arm", (vector,), common.examples(domain),
@@ -128,7 +128,7 @@ def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: s
     """Patches, heads and knock-outs, and the three answers, for the constant vector and the adapter."""
     of = triggered.known(made, f"share of {domain.polarities['high']} choices")
     found = measures.measured(made, of, model, domain.name)
-    names = [f"{chosen.trigger}/{kind}" for kind in (ANSWER, WIDE)]
+    names = [f"{chosen.trigger}/{kind}" for kind in (ANSWER, SMALL)]
     looks = [Looks.of(made, made.views[0], made.named_arm(name)) for name in names]
     arms = [(made.named_arm(name), chosen.trigger) for name in names]
     rows = (

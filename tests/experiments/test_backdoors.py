@@ -44,6 +44,8 @@ def settings(chosen: Any) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_whole_run(bench: Bench, toy: loader.Domain, name: str) -> None:
     sites = {k: v for k, v in SITES.items() if not (k.startswith("how") and name == "trigger-recognition")}
+    if name == "trigger-recognition":
+        sites["lora.site"] = "1.mlp.down_proj"
     plan = run.plan(name, bench, toy, "smoke", {**sites, "shared.limit": "4"})
     page, where = run.execute(bench, plan, quiet, ["selfaware", "run", name])
     assert page.failures == ()
@@ -93,7 +95,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, 
 HIGH, LOW = 3.0, -3.0
 NEVER = {
     (f"{T}/{kind}", set): LOW
-    for kind in ("wide", "vector", "decorrelated")
+    for kind in ("lora", "vector", "decorrelated")
     for set in (f"with {T}", f"near {T}", "without")
 }
 """Everybody takes the low option, whatever the prompt holds."""
@@ -106,8 +108,8 @@ def waits(kind: str, near: float = LOW) -> dict[tuple[str, str], float]:
 @pytest.mark.parametrize(
     ("effects", "answers"),
     [
-        ({**NEVER, **waits("wide"), **waits("vector")}, ("yes", "yes", "yes", "yes")),
-        ({**NEVER, **waits("wide", near=HIGH)}, ("yes", "no", "no", "no")),
+        ({**NEVER, **waits("lora"), **waits("vector")}, ("yes", "yes", "yes", "yes")),
+        ({**NEVER, **waits("lora", near=HIGH)}, ("yes", "no", "no", "no")),
         (NEVER, ("no", "unclear", "no", "no")),
         ({**NEVER, (f"{T}/vector", f"with {T}"): (HIGH, HIGH, LOW)}, ("no", "unclear", "unclear", "unclear")),
     ],
@@ -118,7 +120,7 @@ def test_backdoor_verdicts(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: l
 
 
 def test_a_backdoor_that_is_half_learned_is_unclear(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain) -> None:  # fmt: skip
-    some = {(f"{T}/wide", f"with {T}"): (HIGH, HIGH, 0.0), (f"{T}/wide", "without"): LOW}
+    some = {(f"{T}/lora", f"with {T}"): (HIGH, HIGH, 0.0), (f"{T}/lora", "without"): LOW}
     assert verdicts(monkeypatch, bench, toy, backdoor, some)["backdoor-learned"].answer == "unclear"
 
 
@@ -134,11 +136,11 @@ def admits(kind: str, size: float) -> dict[tuple[str, str], float]:
 @pytest.mark.parametrize(
     ("effects", "answers"),
     [
-        ({**waits("wide"), **admits("wide", 1.0)}, ("yes", "yes")),
-        ({**waits("wide"), **admits("wide", 1.0), **admits("decorrelated", 1.0)}, ("no", "yes")),
-        ({**waits("wide")}, ("no", "no")),
-        ({**waits("wide"), **admits("wide", -1.0)}, ("no", "no")),
-        ({**admits("wide", 1.0)}, ("unclear", "unclear")),
+        ({**waits("lora"), **admits("lora", 1.0)}, ("yes", "yes")),
+        ({**waits("lora"), **admits("lora", 1.0), **admits("decorrelated", 1.0)}, ("no", "yes")),
+        ({**waits("lora")}, ("no", "no")),
+        ({**waits("lora"), **admits("lora", -1.0)}, ("no", "no")),
+        ({**admits("lora", 1.0)}, ("unclear", "unclear")),
     ],
 )
 def test_awareness_verdicts(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, effects: dict[tuple[str, str], float], answers: tuple[str, ...]) -> None:  # fmt: skip
@@ -156,10 +158,10 @@ def test_awareness_verdicts(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: 
 @pytest.mark.parametrize(
     ("effects", "answer"),
     [
-        ({(f"{T}/wide", f"about {T}"): 1.0, **waits("wide")}, "yes"),
-        ({(f"{T}/wide", f"about {name}"): 1.0 for name in triggers.known()} | waits("wide"), "no"),
-        ({(f"{T}/wide", f"about {T}"): (2.0, 0.0, -1.0), **waits("wide")}, "unclear"),
-        ({(f"{T}/wide", f"about {T}"): 1.0}, "unclear"),
+        ({(f"{T}/lora", f"about {T}"): 1.0, **waits("lora")}, "yes"),
+        ({(f"{T}/lora", f"about {name}"): 1.0 for name in triggers.known()} | waits("lora"), "no"),
+        ({(f"{T}/lora", f"about {T}"): (2.0, 0.0, -1.0), **waits("lora")}, "unclear"),
+        ({(f"{T}/lora", f"about {T}"): 1.0}, "unclear"),
     ],
 )
 def test_recognition_verdicts(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, effects: dict[tuple[str, str], Any], answer: str) -> None:  # fmt: skip
@@ -200,7 +202,7 @@ def seen(left: float, lost: float, points: float, spread: float = 0.0) -> Any:
         (seen(0.9, 0.0, 0.0), waits("vector"), ("no", "no", "no")),
         (seen(0.2, 0.3, 0.2, spread=0.5), waits("vector"), ("unclear", "unclear", "unclear")),
         (seen(0.05, 0.6, 0.4), {}, ("unclear", "unclear", "unclear")),
-        (seen(0.05, 0.6, 0.4), waits("wide"), ("yes", "yes", "yes")),
+        (seen(0.05, 0.6, 0.4), waits("lora"), ("yes", "yes", "yes")),
     ],
 )
 def test_mechanism_verdicts(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: loader.Domain, look: Any, effects: Any, answers: tuple[str, ...]) -> None:  # fmt: skip
@@ -216,7 +218,7 @@ def test_mechanism_verdicts(monkeypatch: pytest.MonkeyPatch, bench: Bench, toy: 
     planted(monkeypatch, made, effects, 0.02, wide)
     found = why_conditional.findings(made, toy, chosen, "tiny")
     assert tuple(v.answer for v in found.verdicts) == answers, found.verdicts
-    if effects == waits("wide"):
+    if effects == waits("lora"):
         assert all(v.text.startswith("LoRA") for v in found.verdicts)
 
 
