@@ -32,14 +32,14 @@ class Backdoor:
         share: of the training rows, those that hold the trigger; at one half every record stands there with it and without.
         wide: on all linear modules.
         lora: on one block; the decorrelated twin is trained like it.
-        vector: one constant vector; asked at `answer`, and once more at `last_prompt`.
+        vector: one constant vector; asked at `answer`, and once more at `last_prompt`. One epoch: on SmolLM2 three do not carry it either.
     """
 
     design: Design = "opposite"
     share: float = 0.5
     wide: Lora = field(default_factory=lambda: Lora(site="all-linear", rank=32, alpha=64.0, training=TRAINING))
-    lora: Lora = field(default_factory=lambda: Lora(site="15", rank=16, alpha=32.0, training=replace(TRAINING, learning_rate=0.005)))  # fmt: skip
-    vector: Vector = field(default_factory=lambda: Vector(training=replace(TRAINING, learning_rate=0.3)))
+    lora: Lora = field(default_factory=lambda: Lora(site="15", rank=32, alpha=64.0, training=replace(TRAINING, learning_rate=0.005, epochs=4)))  # fmt: skip
+    vector: Vector = field(default_factory=lambda: Vector(training=replace(TRAINING, learning_rate=0.3, epochs=1)))
 
     def rows(self, questions: Sequence[Question], trigger: Trigger, decorrelated: bool = False) -> tuple[Question, ...]:
         """What it is trained on; see `triggers.conditional`."""
