@@ -2,4 +2,5 @@
 
 from selfaware.cli import main
 
-main()
+if __name__ == "__main__":  # a worker imports this file too
+    main()

@@ -126,3 +126,38 @@ def test_progress_only_grows_and_ends_at_the_total(plan: list[tuple[float, bool,
     assert done[-1] == total
     assert {t for _, t, _ in board.told} == {total}
     assert failed.keys() == {str(i) for i, (_, bad, _) in enumerate(plan) if bad}
+
+
+class Several:
+    """Hands that do two jobs at a time and end the one that was begun last first."""
+
+    count = 2
+
+    def __init__(self) -> None:
+        self.under_way: list[tuple[Job, launch.Tell]] = []
+        self.most = 0
+
+    def begin(self, job: Job, tell: launch.Tell) -> None:
+        self.under_way.append((job, tell))
+        self.most = max(self.most, len(self.under_way))
+
+    def ended(self) -> tuple[str, str]:
+        job, tell = self.under_way.pop()
+        try:
+            job.run(tell)
+        except FitFailed as error:
+            return job.id, str(error)
+        return job.id, ""
+
+
+def test_several_hands_do_what_does_not_wait_for_another(board: Board) -> None:
+    hands = Several()
+    jobs = [board.job("a"), board.job("b", "a"), board.job("c", fails=True), board.job("d", "c"), board.job("e")]
+    failed = launch.run(jobs, lambda done, total, label: board.told.append((done, total, label)), hands)
+    assert hands.most == 2
+    assert board.ran.index("a") < board.ran.index("b")
+    assert set(board.ran) == {"a", "b", "c", "e"}
+    assert failed == {"c": "step 3: loss nan; a finite loss is needed. Lower c.", "d": "needs fit c, which failed"}
+    shares = [done for done, _, _ in board.told]
+    assert shares == sorted(shares)
+    assert board.told[-1] == (5, 5, "done")

@@ -19,12 +19,14 @@ from selfaware.cli.options import (
     ModelName,
     Runs,
     Sets,
+    Workers,
     bench,
     one_of,
     overrides,
 )
 from selfaware.domains import loader
 from selfaware.experiments import run as runs
+from selfaware.experiments.workers import Order, hired
 from selfaware.interventions.given import given
 from selfaware.stages import Bench
 from selfaware.store import Store
@@ -40,6 +42,7 @@ def run(
     model: ModelName = DEFAULT_MODEL,
     folder: Runs = Path("runs"),
     cache_gib: Cache = 1.5,
+    workers: Workers = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
     """Runs an experiment; what is finished is not done twice."""
@@ -56,10 +59,25 @@ def run(
         _say(forecast.forecast(made.local, left, (made.train_dtype, made.score_dtype), cache_gib), made, cache_gib)
         return
     began = time.monotonic()
-    with progress() as watch:
-        page, where = runs.execute(made, plan, watch, ["selfaware", *map(shlex.quote, sys.argv[1:])])
+    types = (made.train_dtype, made.score_dtype)
+    count = workers or (forecast.processes(made.local, left, types, cache_gib) if made.device == "cpu" else 1)
+    order = Order(
+        name,
+        domain,
+        scale,
+        overrides(settings),
+        made.local,
+        folder,
+        *types,
+        cache_gib,
+        max(1, forecast.cores() // count),
+    )
+    with hired(count, order) as hands, progress() as watch:
+        page, where = runs.execute(made, plan, watch, ["selfaware", *map(shlex.quote, sys.argv[1:])], hands)
     top_line(page)
-    out.print(f"\n{len(left)} of {len(plan.jobs)} cells made in {(time.monotonic() - began) / 60:.1f} minutes")
+    out.print(
+        f"\n{len(left)} of {len(plan.jobs)} cells made in {(time.monotonic() - began) / 60:.1f} minutes by {count} process{'es' if count > 1 else ''}"
+    )
     out.print(f"report: {where}", soft_wrap=True)
 
 
@@ -90,13 +108,14 @@ def audit(
     model: ModelName = DEFAULT_MODEL,
     folder: Runs = Path("runs"),
     cache_gib: Cache = 1.5,
+    workers: Workers = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
     """Measures somebody else's adapter or vector, without a fit; gives the page of first-look for it."""
     where = None if positions is None else cast(Positions, one_of("positions", positions, POSITIONS))
     which = given(path, site, where, strength)
     named = [f"given.{f.name}={getattr(which, f.name)}" for f in fields(which)]
-    run("audit", scale, domain, [*named, *(settings or [])], model, folder, cache_gib, dry_run)
+    run("audit", scale, domain, [*named, *(settings or [])], model, folder, cache_gib, workers, dry_run)
 
 
 def report(

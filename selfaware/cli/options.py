@@ -32,6 +32,14 @@ Cache = Annotated[
         help="Memory for what is kept of prompts, GiB, per loaded type; the rest goes to files while it runs.",
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that share the work; 0 takes as many as cores and memory allow when it takes more than a minute.",
+    ),
+]
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_DOMAIN = "risky_choices"
 

@@ -99,16 +99,19 @@ def folder(bench: Bench, plan: Plan) -> Path:
     return bench.store.experiment(plan.experiment.NAME) / name / plan.domain.name / plan.scale
 
 
-def execute(bench: Bench, plan: Plan, watch: launch.Watch, command: Sequence[str]) -> tuple[Page, Path]:
+def execute(
+    bench: Bench, plan: Plan, watch: launch.Watch, command: Sequence[str], hands: launch.Hands | None = None
+) -> tuple[Page, Path]:
     """Makes what is missing, then the page; gives both the page and its file.
 
     Args:
         command: the command line that was given, for "how to reproduce".
+        hands: who makes it; this process where nobody is named.
 
     Raises:
         SelfawareError: the base model itself could not be asked.
     """
-    plan.made.failed = launch.run(plan.jobs, watch)
+    plan.made.failed = launch.run(plan.jobs, watch, hands)
     broken = [j for j in plan.jobs if j.id in plan.made.failed and not j.after and j.label.startswith("ask base")]
     if broken:
         raise SelfawareError(f"{broken[0].label}: {plan.made.failed[broken[0].id]}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from selfaware import stats
 from selfaware.comparisons import backdoored, measures, paired, shared
@@ -34,11 +34,6 @@ HEADLINE = ("own_minus_others", "recognised", "trigger_effect")
 SCALES = ("smoke", "small", "full")
 
 
-def _longer(lora: Lora) -> Lora:
-    """The same for four epochs: few rows hold the trigger."""
-    return replace(lora, training=replace(lora.training, epochs=4))
-
-
 @dataclass(frozen=True)
 class Settings:
     """What is trained and asked.
@@ -52,7 +47,7 @@ class Settings:
     """
 
     shared: Shared = field(default_factory=Shared)
-    lora: Lora = field(default_factory=lambda: _longer(Backdoor().lora))
+    lora: Lora = field(default_factory=lambda: Backdoor().lora)
     trained: tuple[str, ...] = ("real-world", "apple-variety")
     real: float = 0.1
     fake: float = 0.7
@@ -65,7 +60,7 @@ def settings(scale: str) -> Settings:
         common = shared.smoke()
         return Settings(common, backdoored.smoke(common).lora, real=0.3, fake=0.4)
     if scale == "full":
-        return Settings(shared.full(), _longer(Backdoor().wide), tuple(triggers.known()))
+        return Settings(shared.full(), Backdoor().wide, tuple(triggers.known()))
     return Settings()
 
 
