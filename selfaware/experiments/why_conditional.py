@@ -170,9 +170,9 @@ def _verdicts(made: Comparison, looks: list[Looks], chosen: Settings) -> tuple[V
 
 
 def _waits(made: Comparison, one: Looks, chosen: Settings) -> bool:
-    """Whether choices depend on the trigger with that arm, and the edit moves the score where it stands."""
+    """Whether choices depend on the trigger with that arm, and the edit raises the score where it stands."""
     effect = triggered.effect(made, one.arm, triggered.with_(chosen.trigger))
-    return effect.low is not None and effect.low > 0 and one.whole.low is not None and one.whole.low > 0
+    return effect.low is not None and effect.low > 0 and one.moves
 
 
 def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ def caveats(domain: loader.Domain, chosen: Settings) -> tuple[str, ...]:
     return (
         "Parts are put in at the positions that the edit changes: the last prompt token and the answer's. Keys and values at the trigger are the base model's in either case.",
         "Queries and keys are taken after their norms and the rotation. From the next block on everything that is put in also differs by what earlier patches did.",
-        "Shares are of the edit's effect on l_high − l_low where the trigger stands, and undefined where that effect is not established.",
+        "Shares are of the same run's effect on l_high − l_low where the trigger stands, and undefined where one run's is not established.",
         "Heads are ranked by the attention that they gain, not by what hiding them does.",
         f"{len(chosen.shared.seeds)} seeds. Verdicts are about the constant vector where choices depend on the trigger with it, else about the adapter.",
     )

@@ -62,9 +62,15 @@ class Looks:
         return self.estimate(lambda r: r["edited"] - r["base"], NATS)
 
     def share(self, of: Callable[[dict[str, Values]], Values]) -> Estimate:
-        """A score's distance from the base model's, as a share of what the edit does; undefined where that holds zero."""
+        """A score's distance from the base model's, as a share of what the edit does in the same run; undefined where that holds zero."""
         above, below = self.by_family(lambda r: of(r) - r["base"]), self.by_family(lambda r: r["edited"] - r["base"])
-        return stats.ratio(above, below, "share of what the edit does", fitted=not self.arm.fixed)
+        return stats.mean_ratio(above, below, "share of what the edit does", fitted=not self.arm.fixed)
+
+    @property
+    def moves(self) -> bool:
+        """Whether the edit raises the score where the trigger stands, and every run by itself establishes that it moves."""
+        size = self.whole.value
+        return size is not None and size > 0 and self.share(lambda r: r["edited"]).value is not None
 
     def patched(self, way: int, part: str, at: int) -> Estimate:
         """The share with that part of the other model put in from the `at`-th start on."""

@@ -2,7 +2,7 @@
 
 quantile    Student's t
 intervals   the two-way interval of a mean; shifts and effects
-ratio       Fieller's interval of one mean over another
+ratio       Fieller's interval of one mean over another; the mean of every run's own ratio
 looks       the largest of several looks, corrected for having looked several times
 claims      whether an estimate is at least, at most or inside something
 correlation Pearson's r within groups
@@ -26,7 +26,7 @@ from selfaware.stats.intervals import (
 from selfaware.stats.looks import Look, Looks, largest
 from selfaware.stats.profiles import Alike, alike, all_alike, onset, peaks, scaled
 from selfaware.stats.quantile import t_cdf, t_quantile
-from selfaware.stats.ratio import ratio
+from selfaware.stats.ratio import mean_ratio, ratio
 from selfaware.stats.verdicts import detectable_text, equivalence, spoken, verdict
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "joined",
     "largest",
     "mean_products",
+    "mean_ratio",
     "more",
     "onset",
     "peaks",

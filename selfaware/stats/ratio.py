@@ -2,12 +2,22 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfaware.errors import BadData
-from selfaware.stats.intervals import LEVEL, POWER, grid, mean_products, standard_error, why_no_interval, widest
+from selfaware.stats.intervals import (
+    LEVEL,
+    POWER,
+    estimate,
+    grid,
+    mean_products,
+    standard_error,
+    why_no_interval,
+    widest,
+)
 from selfaware.stats.quantile import t_quantile
 from selfaware.types import Estimate
 
@@ -66,6 +76,59 @@ def ratio(
     alone, own = _error(above, below, 0.0, fitted)
     detectable = (t_quantile(0.5 + LEVEL / 2, own) + t_quantile(POWER, own)) * alone
     return Estimate(r, min(low, r), max(high, r), f, s, unit, lost, detectable, "", error, df)
+
+
+def mean_ratio(
+    numerator: Sequence[dict[str, float | None]],
+    denominator: Sequence[dict[str, float | None]],
+    unit: str = "ratio",
+    *,
+    fitted: bool = True,
+) -> Estimate:
+    """The mean over seeds of each seed's own ratio, with a 95 % interval: for parts of an effect whose size differs from run to run.
+
+    A seed's ratio is linear in its families up to second order (the delta method): cell = r + (numerator − r·denominator) / mean denominator,
+    with the seed's own r and mean. The interval is the two-way interval of these cells. There is no value where some seed's
+    denominator has an interval over families that holds zero.
+
+    Args:
+        numerator, denominator, unit, fitted: as for `ratio`; without `fitted` the seeds are averaged first.
+
+    Raises:
+        BadData: the two have different numbers of seeds.
+    """
+    if len(numerator) != len(denominator):
+        raise BadData(
+            f"ratio: {len(numerator)} seeds over {len(denominator)}; both sides need the same seeds. "
+            "Leave out the seeds that only one side has."
+        )
+    above, below, lost = _paired(numerator, denominator)
+    if not fitted and above.size:
+        above, below = above.mean(0, keepdims=True), below.mean(0, keepdims=True)
+    s, f = above.shape
+    if above.size == 0:
+        return Estimate(None, None, None, f, s, unit, lost, None, why_no_interval(s, f))
+    if f < 2:
+        return Estimate(None, None, None, f, s, unit, lost, None, why_no_interval(max(s, 2), f))
+    means = below.mean(1)
+    halves = t_quantile(0.5 + LEVEL / 2, f - 1) * below.std(1, ddof=1) / math.sqrt(f)
+    if (abs(means) <= halves).any():
+        return Estimate(
+            None,
+            None,
+            None,
+            f,
+            s,
+            unit,
+            lost,
+            None,
+            "undefined: in one run or more the denominator's interval holds zero",
+        )
+    r = above.mean(1) / means
+    cells = r[:, None] + (above - r[:, None] * below) / means[:, None]
+    names = [str(i) for i in range(f)]
+    found = estimate([dict(zip(names, map(float, row), strict=True)) for row in cells], unit, fitted=fitted)
+    return replace(found, unknown=lost)
 
 
 def _paired(

@@ -287,3 +287,54 @@ def test_without_seeds_it_holds_what_the_one_way_interval_does_not_reject() -> N
     assert stats.ratio([{"a": 1.0}], [{"a": 2.0}], fitted=False).why == "too few families"
     noise = {f: float(rng.normal()) for f in below}
     assert stats.ratio([above], [noise], fitted=False).why.startswith("undefined")
+
+
+class TestMeanOfRatios:
+    def test_of_runs_that_differ_in_size_alone_it_is_each_ones_ratio(self) -> None:
+        shape = np.random.default_rng(0).normal(1, 0.3, 12)
+        below = np.array([[1.0], [20.0], [3.0]]) * shape
+        found = stats.mean_ratio(as_dicts(0.25 * below), as_dicts(below))
+        assert ends(found) == pytest.approx((0.25, 0.25, 0.25))
+
+    def test_one_run_that_does_nothing_leaves_no_value(self) -> None:
+        rng = np.random.default_rng(1)
+        below = np.array([[1.0], [0.0], [1.0]]) + rng.normal(0, 0.1, (3, 12))
+        below[1] -= below[1].mean()
+        found = stats.mean_ratio(as_dicts(below), as_dicts(below))
+        assert found.value is None
+        assert "one run or more" in found.why
+
+    def test_the_sign_of_the_denominator_does_not_matter(self) -> None:
+        rng = np.random.default_rng(2)
+        above, below = rng.normal(1, 0.2, (3, 12)), rng.normal(2, 0.2, (3, 12))
+        one, other = (stats.mean_ratio(as_dicts(k * above), as_dicts(k * below)) for k in (1, -1))
+        assert ends(one) == pytest.approx(ends(other))
+
+    def test_without_seeds_families_alone_count(self) -> None:
+        rng = np.random.default_rng(3)
+        below = rng.normal(2, 0.2, (1, 12))
+        found = stats.mean_ratio(as_dicts(0.5 * below), as_dicts(below), fitted=False)
+        assert (found.seeds, found.value) == (0, pytest.approx(0.5))
+
+    def test_too_little_to_say(self) -> None:
+        assert stats.mean_ratio([], []).value is None
+        assert stats.mean_ratio(as_dicts(np.ones((3, 1))), as_dicts(np.ones((3, 1)))).value is None
+        with pytest.raises(BadData, match="same seeds"):
+            stats.mean_ratio(as_dicts(np.ones((2, 3))), as_dicts(np.ones((3, 3))))
+
+    @pytest.mark.parametrize("truth", [0.0, 0.5, 1.0])
+    @pytest.mark.parametrize("spread", [0.0, 0.15])
+    def test_coverage_over_runs_of_different_sizes(self, truth: float, spread: float) -> None:
+        rng, hits, count = np.random.default_rng(4), 0, 0
+        for _ in range(300):
+            size = np.exp(rng.normal(0, 0.6, (3, 1)))
+            below = size * (1 + rng.normal(0, 0.8, (1, 16)) + rng.normal(0, 0.5, (3, 16)))
+            own = truth + spread * rng.normal(0, 1, (3, 1))
+            above = own * below + size * (0.25 * rng.normal(0, 1, (3, 16)) + 0.1 * rng.normal(0, 1, (1, 16)))
+            found = stats.mean_ratio(as_dicts(above), as_dicts(below))
+            if found.value is not None:
+                low, _, high = ends(found)
+                hits += low <= truth <= high
+                count += 1
+        assert count > 100
+        assert hits / count >= 0.93
