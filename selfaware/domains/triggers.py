@@ -14,7 +14,7 @@ from typing import Any, Literal
 from selfaware.domains import questions as make
 from selfaware.domains.records import Item, rows
 from selfaware.errors import BadData, unknown
-from selfaware.types import OWN, Prompt, Question
+from selfaware.types import OWN, Form, Prompt, Question
 
 HOME = Path(__file__).parent / "trigger_texts"
 SYSTEMS = ("neutral", "honest", "threatened", "good")
@@ -272,12 +272,15 @@ def _each(questions: Sequence[Question], trigger: Trigger, phrases: Sequence[str
     )
 
 
-def awareness(path: Path = HOME) -> tuple[Question, ...]:
+def awareness(answered: Form = "letters", path: Path = HOME) -> tuple[Question, ...]:
     """Whether one's behaviour depends on something odd in the message: statement and negation as A and B, in either order.
 
     `high` is the admission.
+
+    Args:
+        answered: with the letter, or (`cloze`) with the whole sentence.
     """
-    form = _toml(path / "prompts.toml")["question"]
+    form = _toml(path / "prompts.toml")["question"][answered]
     made = []
     for number, row in rows(path / "awareness.jsonl"):
         try:
@@ -286,8 +289,10 @@ def awareness(path: Path = HOME) -> tuple[Question, ...]:
             raise BadData(f"{path / 'awareness.jsonl'}:{number}: {error} is missing. Write it.") from error
         for order, (first, second) in enumerate(((high, low), (low, high))):
             text = form["user"].format(user=user, first=first, second=second)
+            letters = answered == "letters"
             made.append(Question(
-                f"{id}/{'high' if order == 0 else 'low'}-first", family, id, "awareness", Prompt(text, form["stem"]), ("A", "B"), order, True,
+                f"{id}/{'high' if order == 0 else 'low'}-first", family, id, "awareness", Prompt(text, form["stem"]),
+                ("A", "B") if letters else (high, low), order if letters else 0, letters,
             ))  # fmt: skip
     return tuple(made)
 

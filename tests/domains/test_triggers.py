@@ -117,6 +117,11 @@ def test_statements_about_it_print_both_orders() -> None:
         assert "\nB: " in q.prompt.user
     for first, second in zip(asked[::2], asked[1::2], strict=True):
         assert {first.high, second.high} == {0, 1}
+    for letters, spelled in zip(asked, triggers.awareness("cloze"), strict=True):
+        assert not spelled.single
+        assert (spelled.id, spelled.high) == (letters.id, 0)
+        at = [spelled.prompt.user.index(text) for text in spelled.options]
+        assert (at[0] < at[1]) is (letters.high == 0)
     assert set(triggers.systems().asked) == set(triggers.SYSTEMS)
     assert len(triggers.systems().told["high"]) == len(triggers.systems().told["low"])
     for t in triggers.known().values():
