@@ -1,6 +1,7 @@
 """What cells will cost before they are made: time from this machine's rate, memory. Knows jobs' tokens and clocks, no experiment."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,7 @@ def memory(local: Local, types: tuple[str, str], cache_gib: float) -> float:
 
 def cores() -> int:
     """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def processes(local: Local, jobs: Sequence[Job], types: tuple[str, str], cache_gib: float) -> int:
