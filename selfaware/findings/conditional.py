@@ -128,7 +128,7 @@ def patches(looks: Sequence[Looks]) -> Figure:
     """What is left, and what is brought, by the block where patching starts."""
     panels = []
     for found in looks:
-        for way, title in enumerate(("left when the base model's are put in", "brought when the edited model's are put in")):  # fmt: skip
+        for way, title in enumerate(("left with the base model's", "brought by the edited model's")):  # fmt: skip
             lines = tuple(
                 Line(part, tuple(float(s) for s in found.starts), tuple(found.patched(way, part, at) for at in range(len(found.starts))),
                      "", "primary" if part == "query" else "arm")
@@ -151,7 +151,7 @@ def heads(looks: Sequence[Looks]) -> Figure:
             continue
         gain = np.mean([(r["attended"][1] - r["attended"][0]).mean(2) for r in found.runs], 0)
         match = np.mean([r["match"].mean(2) for r in found.runs], 0)
-        for title, unit, table in (("attention to the trigger, edited minus base", "share", gain), ("match q·k, edited minus base", "logit", match)):  # fmt: skip
+        for title, unit, table in (("attention gained", "share", gain), ("match q·k", "logit", match)):  # fmt: skip
             end = float(np.abs(table).max()) or 1.0
             panels.append(Heat(
                 f"{found.arm.label}: {title}", unit, tuple(str(b) for b in range(len(table))), tuple(str(h) for h in range(table.shape[1])),
@@ -159,7 +159,7 @@ def heads(looks: Sequence[Looks]) -> Figure:
             ))  # fmt: skip
     return Figure(
         "heads", "Heads that look at the trigger",
-        "Of the last prompt token, mean over questions and seeds. Match: how much better the head's query fits the trigger's keys than those of the other tokens, before the softmax.",
+        "Of the last prompt token, edited minus base, mean over questions and seeds. Attention gained: the share that goes to the trigger. Match: how much better the head's query fits the trigger's keys than those of the other tokens, before the softmax.",
         tuple(panels),
     )  # fmt: skip
 
