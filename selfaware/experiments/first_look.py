@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from selfaware import stats
-from selfaware.comparisons import asking, instrument, measures
+from selfaware.comparisons import asking, instrument, measures, subsets
 from selfaware.comparisons.arms import Arm, Findings
 from selfaware.comparisons.comparison import Comparison
 from selfaware.comparisons.instrument import Check
@@ -80,6 +80,7 @@ class Settings:
         described: the adapter trained on self-descriptions, with `controls`; as strong as may be, for it must be able to move them.
         sampling: of open questions; trained vector, random vectors and shuffled labels are not asked any.
         letter_lotteries, cloze_lotteries: how many lotteries are asked as letters, and in the cloze form with `controls`.
+        per_topic: at most so many test records of each topic are asked; 0 for all.
         limit: use that many of each question set and of the training records; 0 for all.
     """
 
@@ -94,6 +95,7 @@ class Settings:
     sampling: Sampling = field(default_factory=lambda: Sampling(samples=5))
     letter_lotteries: int = 250
     cloze_lotteries: int = 60
+    per_topic: int = 0
     limit: int = 0
     lora: Lora = field(default_factory=lambda: LORA)
     wide: Lora = field(default_factory=lambda: WIDE)
@@ -141,6 +143,7 @@ def comparison(bench: Bench, domain: loader.Domain, chosen: Settings) -> Compari
         (chosen.letter_lotteries, chosen.cloze_lotteries),
         cut,
     )
+    asked = subsets.fewer(asked, chosen.per_topic)
     basic = tuple(s.name for s in asked if s.name in asking.BASIC)
     scored = tuple(s.name for s in asked if s.name not in loader.OPEN_SETS)
     arms = [
