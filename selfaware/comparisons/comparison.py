@@ -173,7 +173,7 @@ class Comparison:
         if isinstance(recipe, Orthogonal):
             recipe = recipe.like
         if not isinstance(recipe, Lora | Vector):  # nothing is trained but what it needs, where no arm has that anyway
-            have = {r for a in self.arms for r in a.recipes}
+            have = {r for a in self.arms if a.examples == arm.examples for r in a.recipes}
             needed = [r for r in recipe.needs if r not in have]
             theirs: Polarity = of.fit.polarity if recipe.follows else "high"
             cells = [Replicate(of.seed, r, self.bench.fit_cell(examples, r, theirs, of.seed)) for r in needed]

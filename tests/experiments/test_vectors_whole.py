@@ -139,3 +139,12 @@ def test_removal_all_three_ways(left: float, answer: str) -> None:
     found = SimpleNamespace(values=values, effects=effects, kept={})
     made = SimpleNamespace(named_arm=lambda name: SimpleNamespace(name=name, label=name, fixed=False))
     assert natural_vector._removal(made, found, 0.8).answer == answer  # type: ignore[arg-type]
+
+
+def test_the_time_left_counts_fits_that_only_half_a_domain_needs(bench: Bench, toy: loader.Domain) -> None:
+    jobs = run.plan("domain-locality", bench, toy, "smoke", {**PLACED, "beside": "near_or_far"}).jobs
+    halves = [job.cost for job in jobs if job.label.startswith("fit vector, half")]
+    whole = [job.cost for job in jobs if job.label.startswith("fit LoRA")]
+    assert halves
+    assert min(halves) > 0.1 * min(whole) > 0
+    assert all(job.cost == 0 for job in jobs if job.label.startswith("fit vector:"))
