@@ -144,6 +144,15 @@ def wins(made: Comparison, chosen: Settings, domain: loader.Domain, arm: Arm, ow
     return paired.known([paired.mean(pair) for pair in zip(*parts, strict=True)])
 
 
+def tally(made: Comparison, arm: Arm) -> tuple[int, int]:
+    """Games won by the arm, at either polarity, and by the untouched model, for either codeword; and how many came to an end."""
+    runs = [seen for p in POLARITIES for of in made.replicates(arm, p) if (seen := made.seen(made.views[0], of))]
+    base = made.seen(made.views[1], Replicate())
+    tables = [seen.numbers["outcomes"] for seen in (*runs, *([base] if base else ()))]
+    win = OUTCOMES.index("win")
+    return sum(int((t == win).sum()) for t in tables), sum(int((t != UNKNOWN).any(0).sum()) for t in tables)
+
+
 def findings(made: Comparison, domain: loader.Domain, chosen: Settings, model: str) -> Findings:
     """Win shares and their shift from the untouched model, every outcome, and the games themselves."""
     of = measures.known(made, f"share of {domain.polarities['high']} choices")
@@ -192,6 +201,12 @@ def _verdict(made: Comparison, effects: dict[str, tuple[Estimate, Estimate]], ch
     random = effects["random"][0]
     beside: Sequence[tuple[str, Estimate]] = (("the other codeword", other), ("random vectors", random))
     answer, why = stats.verdict(own, beside, chosen.margin)
+    won, played = tally(made, made.named_arm("lora"))
+    if played and not won:
+        answer, why = (
+            "unclear",
+            f"0 of {played} games were won for either codeword, by the adapter or the untouched model: nothing to compare",
+        )
     text = f"{made.named_arm('lora').label}: {stats.spoken(own)} of the games, beyond the untouched model's."
     text += " " + "; ".join(f"{name} {stats.spoken(e)}" for name, e in beside) + "."
     return Verdict(CLAIMS[0].name, answer, why, text)

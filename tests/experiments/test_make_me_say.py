@@ -15,6 +15,7 @@ from selfaware.interventions.base import Constant, Intervention
 from selfaware.models.fake import fake
 from selfaware.readouts.games import OUTCOMES, Games
 from selfaware.stages import Bench
+from selfaware.stages.contents import Seen
 from selfaware.types import Polarity, Sampling, Site
 
 GAME = loader.load("make_me_say")
@@ -56,6 +57,19 @@ def planted(
 )  # fmt: skip
 def test_verdicts(sizes: tuple[float, ...], answer: str, monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
     assert planted(monkeypatch, bench, *sizes)[0] == answer
+
+
+def test_where_nobody_wins_nothing_is_concluded(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
+    """Shares of zero without any spread have an interval of no width: it would say no of three games as of three hundred."""
+    plan = run.plan("make-me-say", bench, GAME, "smoke", PLACED)
+    count = len(make_me_say.openings(GAME, plan.chosen.openings))
+    for code, answer in ((OUTCOMES.index("no codeword"), "unclear"), (OUTCOMES.index("win"), "no")):
+        games = Seen({"outcomes": np.full((2, count), code)}, {"transcripts": ("…",) * count})
+        monkeypatch.setattr(Comparison, "seen", lambda *_, games=games: games)
+        monkeypatch.setattr(Comparison, "answers", lambda *_: None)
+        (verdict,) = make_me_say.findings(plan.made, GAME, plan.chosen, "tiny").verdicts
+        assert verdict.answer == answer
+        assert ("0 of" in verdict.reason) is (answer == "unclear")
 
 
 def test_wins_are_counted_beyond_the_untouched_models(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
