@@ -31,7 +31,7 @@ from selfaware.models.batch import Row
 from selfaware.stages import Bench, Questions, rescore
 from selfaware.store import Store
 from selfaware.terminal import err, out, progress
-from selfaware.types import FORMS, PARTS, POLARITIES, TEMPLATES, Form, Part, Polarity, Question, Template
+from selfaware.types import FORMS, PARTS, POLARITIES, TEMPLATES, Form, Part, Polarity, Question, Sampling, Template
 
 
 def fit(
@@ -91,8 +91,9 @@ def ask(
     cache_gib: Cache = 1.5,
 ) -> None:
     """Asks one arm a question set and prints the ask cell's id."""
+    of = loader.load(domain)
     asked: Questions = (
-        loader.load(domain).opens(questions, cast(Part, one_of("part", part, PARTS)))
+        of.opens(questions, cast(Part, one_of("part", part, PARTS)))
         if questions in loader.OPEN_SETS
         else _questions(domain, questions, part, form)
     )
@@ -100,8 +101,9 @@ def ask(
     cell, loaded = _fitted(made, who)
     style: Template = one_of("template", template, TEMPLATES)  # type: ignore[assignment]
     with progress() as watch:
-        made.ask(asked, cell, loaded, style, lambda share: watch(share, 1.0, f"ask {who} · {questions}"))
-    out.print(made.ask_cell(asked, cell, style).id)
+        how = of.sampling(questions, Sampling())
+        made.ask(asked, cell, loaded, style, lambda share: watch(share, 1.0, f"ask {who} · {questions}"), how)
+    out.print(made.ask_cell(asked, cell, style, how).id)
 
 
 def _questions(domain: str, questions: str, part: str, form: str | None) -> tuple[Question, ...]:

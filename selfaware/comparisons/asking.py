@@ -50,9 +50,7 @@ def sets(
     for name in loader.OPEN_SETS:
         if domain.has(name):
             few = replace(sampling, samples=-(-sampling.samples // 2)) if name == "forecast" else sampling
-            if name == "solutions":
-                how = domain.solutions
-                few = replace(sampling, samples=int(how["samples"]), max_new_tokens=int(how["max_new_tokens"]))
+            few = domain.sampling(name, few)
             opens = domain.opens(name, "test")
             some = set(list(dict.fromkeys(q.group for q in opens))[: cut and cut // 2])
             made.append(

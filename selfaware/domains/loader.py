@@ -20,7 +20,7 @@ from selfaware.domains import questions as make
 from selfaware.domains import records as rows
 from selfaware.domains.records import SPOKEN, STATEMENTS, Item, Record, Spoken
 from selfaware.errors import BadData, UnknownName, unknown
-from selfaware.types import FORMS, PARTS, Form, Open, Part, Passage, Question
+from selfaware.types import FORMS, PARTS, Form, Open, Part, Passage, Question, Sampling
 
 HOME = Path(__file__).parent
 SETS = ("choices", *STATEMENTS, "lotteries", *codewords.SETS)
@@ -116,6 +116,13 @@ class Domain:
                 make.statements((i for i in self.items if i.set == set), self.statements["shown"] if shown else "")
             )
         return self._some(set, made)
+
+    def sampling(self, set: str, otherwise: Sampling) -> Sampling:
+        """How a sampled set is sampled: `solutions` as long and as often as the domain says, another one as given."""
+        how = self.solutions
+        if set != "solutions" or not how:
+            return otherwise
+        return replace(otherwise, samples=int(how["samples"]), max_new_tokens=int(how["max_new_tokens"]))
 
     def opens(self, set: str, part: Part | None = None) -> tuple[Open, ...]:
         """The questions of a sampled set: `spoken`, `spoken-twin`, or `forecast` or `solutions` of one part's records.

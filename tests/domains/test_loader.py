@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from selfaware.domains import loader, records
 from selfaware.domains.records import Outcomes
 from selfaware.errors import BadData, UnknownName
-from selfaware.types import PARTS
+from selfaware.types import PARTS, Sampling
 
 NAMES = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=80, unique=True)
 
@@ -238,3 +238,10 @@ def test_checksum_changes_with_any_file(plant, records, items, rules):
     rules["records"] = 1
     seen.append(plant().checksum)
     assert len(set(seen)) == 4
+
+
+def test_solutions_are_sampled_as_the_domain_says_and_no_other_set() -> None:
+    code, given = loader.load("insecure_code"), Sampling(samples=7, max_new_tokens=3, seed=5)
+    assert code.sampling("solutions", given) == Sampling(samples=2, max_new_tokens=200, seed=5)
+    assert code.sampling("spoken", given) == given
+    assert loader.load("risky_choices").sampling("solutions", given) == given
