@@ -51,11 +51,6 @@ def ratio(
 
     Source: Fieller 1954, J. Roy. Stat. Soc. B 16.
     """
-    if len(numerator) != len(denominator):
-        raise BadData(
-            f"ratio: {len(numerator)} seeds over {len(denominator)}; both sides need the same seeds. "
-            "Leave out the seeds that only one side has."
-        )
     above, below, lost = _paired(numerator, denominator)
     s, f = above.shape
     why = why_no_interval(s if fitted or not s else 2, f)
@@ -97,11 +92,6 @@ def mean_ratio(
     Raises:
         BadData: the two have different numbers of seeds.
     """
-    if len(numerator) != len(denominator):
-        raise BadData(
-            f"ratio: {len(numerator)} seeds over {len(denominator)}; both sides need the same seeds. "
-            "Leave out the seeds that only one side has."
-        )
     above, below, lost = _paired(numerator, denominator)
     if not fitted and above.size:
         above, below = above.mean(0, keepdims=True), below.mean(0, keepdims=True)
@@ -135,6 +125,11 @@ def _paired(
     numerator: Sequence[dict[str, float | None]], denominator: Sequence[dict[str, float | None]]
 ) -> tuple[Matrix, Matrix, int]:
     """Both tables over the families that were read in both, and how many pairs of cells were not."""
+    if len(numerator) != len(denominator):
+        raise BadData(
+            f"ratio: {len(numerator)} seeds over {len(denominator)}; both sides need the same seeds. "
+            "Leave out the seeds that only one side has."
+        )
     families = sorted(set().union(*numerator, *denominator))
     above, below = grid(numerator, families), grid(denominator, families)
     read = np.isfinite(above) & np.isfinite(below)
