@@ -70,6 +70,7 @@ def run(
         folder,
         *types,
         cache_gib,
+        made.device,
         max(1, forecast.cores() // count),
     )
     with hired(count, order) as hands, progress() as watch:

@@ -40,6 +40,7 @@ class Order:
     train_dtype: str
     score_dtype: str
     cache_gib: float
+    device: str
     threads: int
 
 
@@ -142,7 +143,8 @@ def _serve(pipe: Connection, order: Order) -> None:
             return
         try:
             if jobs is None:
-                bench = Bench(order.local, Store(order.folder), order.train_dtype, order.score_dtype, order.cache_gib)
+                store, types = Store(order.folder), (order.train_dtype, order.score_dtype)
+                bench = Bench(order.local, store, *types, order.cache_gib, order.device)
                 plan = runs.plan(order.name, bench, loader.load(order.domain), order.scale, order.overrides)
                 jobs = {job.id: job for job in plan.jobs}
             jobs[id].run(lambda share: pipe.send(("share", share)))

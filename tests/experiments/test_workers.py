@@ -33,7 +33,7 @@ class Heard:
 
 def order(bench: Bench, toy: loader.Domain, folder: Path, overrides: dict[str, str]) -> Order:
     return Order(
-        "minimal-rank", str(toy.folder), "smoke", overrides, bench.local, folder, bench.train_dtype, bench.score_dtype, 0.1, 1
+        "minimal-rank", str(toy.folder), "smoke", overrides, bench.local, folder, bench.train_dtype, bench.score_dtype, 0.1, bench.device, 1
     )  # fmt: skip
 
 
